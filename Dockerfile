@@ -7,7 +7,7 @@ COPY alerts alerts
 COPY dashboards dashboards
 COPY LICENSE-APACHE LICENSE-MIT ./
 COPY scripts/licenses.sh scripts/licenses.sh
-# The build context has no history to ask for the revision: give it with --build-arg.
+# The build context has no Git history, so the revision must be passed with --build-arg.
 ARG REDIS_SCRIPT_EXPORTER_REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
@@ -15,11 +15,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/release/redis-script-exporter redis-script-exporter \
     && scripts/licenses.sh >THIRD-PARTY-LICENSES
 
-# libc, libgcc and the system's CA certificates, and nothing else: no shell, no package manager.
+# Contains only libc, libgcc and the system's CA certificates: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /build/LICENSE-APACHE /build/LICENSE-MIT /build/THIRD-PARTY-LICENSES /licenses/
 COPY --from=builder /build/redis-script-exporter /usr/local/bin/redis-script-exporter
-# By number, so that Kubernetes can tell that it is not root.
+# Numeric, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
 EXPOSE 10379
 HEALTHCHECK --interval=15s --timeout=3s --start-period=3s CMD ["redis-script-exporter", "healthcheck"]

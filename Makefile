@@ -1,15 +1,17 @@
-# Targets of the project. `make` alone lists them.
+# Targets of the project. `make` without arguments lists them.
 
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-# Most tests wait for servers, so more of them than cores run at once; fewer in CI, whose machine may have other work. Those of the status
-# page need the processor, and some others take up to a minute each: they run beside the rest from the start.
+# Most tests wait for servers, so more of them than there are cores run in parallel; fewer in CI, whose machine may have
+# other work. The status page tests need the CPU, and some other tests take up to a minute each, so these run alongside the
+# rest from the start.
 TEST_THREADS ?= $(if $(CI),6,9)
 LONG_TESTS = incidents:: paging:: status_page::
 LONG_TEST_THREADS ?= 2
 
-# In `make test`: does not repeat a check that has passed with the same files. `make check-alerts` and the like always check.
+# In `make test`: skips checks that have passed with the same files. Targets such as `make check-alerts` always run the
+# check.
 ONCE ?=
 
 .PHONY: help setup demo run test unit-tests long-tests integration-tests lint rehearse-table rehearse-accuracy check-alerts check-dashboards check-deploy dashboards-preview readme-picture audit bench soak fuzz test-libraries check-dockerfile release-check check-workflows check-languages msrv
@@ -31,10 +33,11 @@ run: ## run the exporter (ARGS="--redis.addr redis://…")
 test: ## run all linters and tests
 	scripts/setup.sh
 	$(MAKE) --no-print-directory -j 2 -O ONCE=scripts/once.sh unit-tests check-deploy check-alerts check-dashboards check-workflows
-	@echo 'Integration tests: about 5 minutes on two cores. Their output follows when each half has ended.'
+	@echo 'Integration tests: about 5 minutes on two cores, 12 with SERVERS=all. Their output follows when each half has ended.'
 	$(MAKE) --no-print-directory -j 2 -O long-tests integration-tests
 
-# One after the other: cargo would wait for itself. The integration tests are compiled here, alongside the checks that need no compiler.
+# Sequential, because concurrent cargo processes block each other. The integration tests are compiled here, alongside the
+# checks that need no compiler.
 unit-tests: lint
 	$(CARGO) test --locked --no-run --lib --test integration
 	$(CARGO) test --locked --no-fail-fast --lib
@@ -45,7 +48,7 @@ long-tests:
 integration-tests:
 	$(CARGO) test --locked --test integration -- --test-threads $(TEST_THREADS) $(addprefix --skip ,$(LONG_TESTS))
 
-test-libraries: ## run programs of public libraries in four languages, and check the names of their scripts
+test-libraries: ## run programs that use public libraries in four languages, and check the names of their scripts
 	scripts/setup.sh
 	tests/libraries/setup.sh
 	$(CARGO) test --locked --test integration -- --ignored --nocapture scripts_of_real_programs_are_named
@@ -71,7 +74,7 @@ check-dashboards: ## check the dashboards (schema, rules of dashboard-linter, ev
 check-deploy: ## check the chart and deploy/kubernetes/ against the published schemas, the mixin, and the systemd unit
 	$(ONCE) scripts/check-deploy.sh
 
-dashboards-preview: ## draw the dashboards in each situation of a made history (needs Chromium)
+dashboards-preview: ## draw the dashboards in each situation of an artificial history (needs Chromium)
 	scripts/preview-dashboards.sh
 
 readme-picture: ## take the picture of the status page for README.md (needs Chromium)

@@ -1,8 +1,8 @@
-//! Cost of the exporter: speed of `/metrics`, memory, start, and the server's own time.
+//! Cost of the exporter: speed of `/metrics`, memory, startup time, and CPU time of the server.
 //!
-//! `make bench` runs it, prints a table next to what others need for the same, and fails if a requirement does not hold.
-//! The absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS`
-//! (default 60) is for how long the server's time is measured; `BENCH_ONLY` names one part, such as `fast_slow_log`.
+//! `make bench` runs it, prints a table with the figures of comparable programs, and fails if a requirement is not met. The
+//! absolute figures depend on the machine; the comparisons are made in one run on one machine. `BENCH_SECONDS` (default 60)
+//! sets the duration of the measurement of the server's CPU time; `BENCH_ONLY` selects one part, such as `fast_slow_log`.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,13 +40,13 @@ use test_support::wait::eventually;
 /// Time limit for waits.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Number of scripts that the exporter knows when its answers are timed.
+/// Number of scripts in the metrics when responses are timed.
 const SCRIPTS: usize = 20;
 
 /// Number of slow log entries before memory is measured.
 const ENTRIES: usize = 10_000;
 
-/// A part of the benchmark and its name.
+/// Part of the benchmark, with its name.
 type Part<'a> = (&'a str, &'a dyn Fn(&mut Report));
 
 fn main() -> ExitCode {
@@ -106,7 +106,7 @@ fn scrape_speed(report: &mut Report, kind: Kind) {
     compare("  nginx, same bytes", &milliseconds(nginx_p50));
     compare("  redis_exporter", &milliseconds(peer_p50));
 
-    // Rounds in turn, so that a slow moment of the machine meets all of them.
+    // Interleaved rounds, so that a slow phase of the machine affects all programs.
     let mut rates = rivals.map(|_| Vec::new());
     for _ in 0..3 {
         for (rates, (_, addr)) in rates.iter_mut().zip(rivals) {
@@ -139,7 +139,8 @@ fn scrape_while_blocked(report: &mut Report, kind: Kind) {
     wait_until_up(&exporter);
     let peer = RedisExporter::start(&server);
 
-    // With a pause after each: the script needs one of the processors, and how the rest is shared is not the question.
+    // With a pause after each request, because the script needs one of the cores, and contention for the others is not part
+    // of the measurement.
     let seconds = Duration::from_secs(2);
     let pause = Duration::from_millis(5);
     let idle = p50(&latencies(exporter.addr(), seconds, pause));
@@ -167,7 +168,7 @@ fn scrape_while_blocked(report: &mut Report, kind: Kind) {
     compare(&format!("  redis_exporter, one scrape ({verdict})"), &milliseconds(took));
 }
 
-/// Time from the start of the process to its first useful answer.
+/// Time from the start of the process to its first useful response.
 fn start_up(report: &mut Report, kind: Kind) {
     report.section("start, median of 5");
     let server = Server::start(kind);
@@ -197,12 +198,13 @@ fn memory(report: &mut Report, kind: Kind) {
 
     server.config_set("slowlog-log-slower-than", "0");
     let mut client = server.client();
-    // As large as an entry gets: a body that is cut, and arguments of the greatest length that is kept.
+    // Entries of maximum size: a truncated body, and arguments of the maximum length that is kept.
     let filler = "x".repeat(120);
     let bodies: Vec<String> =
         (0..SCRIPTS).map(|script| format!("-- {script} {filler}{filler}\nreturn 1")).collect();
     let mut written = 0;
-    // Batches that fit the ring, each only when the one before is read: all of them are to be read.
+    // Batches that fit into the slow log. Each is written only after the previous one has been read, so that all entries
+    // are read.
     while written < ENTRIES {
         for _ in 0..100 {
             let mut command = vec!["EVAL", &bodies[written % SCRIPTS], "0"];
@@ -221,7 +223,7 @@ fn memory(report: &mut Report, kind: Kind) {
     compare("entries lost on the way", &format!("{lost}"));
 }
 
-/// Entries lost of a slow log that is overwritten fast, and the server's time for reading it.
+/// Entries lost from a slow log that is overwritten quickly, and the server's CPU time for reading it.
 fn fast_slow_log(report: &mut Report, kind: Kind) {
     const TIME: Duration = Duration::from_secs(10);
     for (rate, most_lost) in [(100, 0.0), (1000, 0.01)] {
@@ -275,13 +277,13 @@ fn fast_slow_log(report: &mut Report, kind: Kind) {
     }
 }
 
-/// Time of the server's main thread for the exporter's commands.
+/// CPU time of the server's main thread for the exporter's commands.
 fn server_time(report: &mut Report, kind: Kind, duration: Duration) {
     report.section(&format!("the main thread of an idle server, over {} s", duration.as_secs()));
     let watched = Server::start(kind);
     let exporter = Exporter::start(&["--redis.addr", &watched.url()]);
     wait_until_up(&exporter);
-    // A server of its own for each: what is counted is who asked.
+    // A separate server for each exporter, so that the statistics cover only its commands.
     let scraped = Server::start(kind);
     let peer = RedisExporter::start(&scraped);
 
@@ -302,7 +304,7 @@ fn server_time(report: &mut Report, kind: Kind, duration: Duration) {
     let peers = per_second(&theirs);
     compare("µs a second, at the defaults", &format!("{cost:.1} µs"));
     compare("  redis_exporter, scraped every second", &format!("{peers:.1} µs"));
-    // Both measure the same machine: 60 µs where the other one takes 307.
+    // Measured on the same machine: 60 µs, compared with 307 for the other one.
     report.require(
         "  relative to redis_exporter",
         &format!("{:.3} x", cost / peers),
@@ -322,7 +324,7 @@ struct Usage {
     microseconds: f64,
 }
 
-/// `INFO commandstats`, without the command that set it back. The INFO that asks is not yet in it.
+/// Returns `INFO commandstats` without the command that reset it. The INFO request itself is not included yet.
 fn command_statistics(server: &Server) -> BTreeMap<String, Usage> {
     let mut commands = BTreeMap::new();
     for (name, fields) in server.client().info(&["commandstats"]) {
@@ -345,13 +347,13 @@ fn wait_until_up(exporter: &Exporter) {
     });
 }
 
-/// The state that the exporter sees its one target in.
+/// Returns the state of the exporter's only target.
 fn state(metrics: &Metrics) -> &str {
     let states = metrics.series("redis_script_target_state");
     states.iter().find(|state| state.value > 0.0).map_or("", |state| state.label("state"))
 }
 
-/// Number of script calls that the exporter has counted.
+/// Returns the number of script calls that the exporter has counted.
 fn read_or_lost(metrics: &Metrics) -> f64 {
     metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")])
         + metrics.sum("redis_script_slowlog_lost_entries_total", &[])
@@ -373,7 +375,7 @@ fn resident(exporter: &Exporter) -> Memory {
     Memory { now: field("VmRSS:"), peak: field("VmHWM:") }
 }
 
-/// Round trips on one connection that is kept, one after the other with a pause in between.
+/// Returns the times of sequential requests on one persistent connection, with a pause after each.
 fn latencies(addr: SocketAddr, duration: Duration, pause: Duration) -> Vec<Duration> {
     let mut connection = http::Connection::open(addr).unwrap();
     let begin = Instant::now();
@@ -399,7 +401,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Requests per second, measured by wrk with 8 connections.
+/// Returns the requests per second, measured by wrk with 8 connections.
 fn requests_per_second(addr: SocketAddr) -> f64 {
     let url = format!("http://{addr}/metrics");
     let output = Command::new(program("wrk")).args(["-t1", "-c8", "-d3s", &url]).output().unwrap();
@@ -423,7 +425,7 @@ fn wait_until_it_answers(addr: SocketAddr) {
     });
 }
 
-/// The exporter that is in most places already.
+/// The most widely used exporter.
 struct RedisExporter {
     addr: SocketAddr,
     _process: Process,
@@ -446,10 +448,10 @@ impl RedisExporter {
     }
 }
 
-/// nginx with one file.
+/// nginx that serves one file.
 struct Nginx {
     addr: SocketAddr,
-    /// Before the directory, so that it ends first.
+    /// Declared before the directory, so that the process ends first.
     _process: Process,
     _dir: TempDir,
 }
@@ -459,7 +461,7 @@ impl Nginx {
         let dir = TempDir::new().unwrap();
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let path = dir.path().display();
-        // Started by root, the workers would else be another user, who can't read our directory.
+        // Without `user root`, workers started by root would run as another user, who cannot read our directory.
         let config = format!(
             "user root; daemon off; worker_processes auto; pid {path}/pid; error_log {path}/error.log;
             events {{ worker_connections 256; }}
@@ -474,7 +476,7 @@ impl Nginx {
         fs::create_dir(dir.path().join("www")).unwrap();
         fs::write(dir.path().join("www/metrics"), text).unwrap();
         fs::write(dir.path().join("nginx.conf"), config).unwrap();
-        // SIGTERM: it has workers of its own to end.
+        // SIGTERM, because nginx must end its workers.
         let process = Process::start(&program("nginx"), Signal::SIGTERM, |command| {
             command.arg("-p").arg(dir.path()).arg("-c").arg(dir.path().join("nginx.conf"));
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -493,12 +495,12 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Prints a figure to compare with.
+/// Prints a figure for comparison.
 fn compare(what: &str, figure: &str) {
     println!("  {what:<52} {figure:>12}");
 }
 
-/// The table, printed as it grows.
+/// The table, printed row by row.
 struct Report {
     failures: Vec<String>,
     section: String,
@@ -506,7 +508,7 @@ struct Report {
 
 impl Report {
     fn begin(kind: Kind) -> Self {
-        println!("redis-script-exporter on {kind}; where nothing else is said, a line is about the exporter");
+        println!("redis-script-exporter on {kind}; unless stated otherwise, a line is about the exporter");
         Self { failures: Vec::new(), section: String::new() }
     }
 
@@ -515,7 +517,7 @@ impl Report {
         title.clone_into(&mut self.section);
     }
 
-    /// A figure that must be as required.
+    /// Prints a figure and checks it against a requirement.
     fn require(&mut self, what: &str, figure: &str, required: &str, holds: bool) {
         let verdict = if holds { "PASS" } else { "FAIL" };
         println!("  {what:<52} {figure:>12}   {required:<16} {verdict}");

@@ -1,11 +1,11 @@
 //! Cost of many servers: CPU, memory, the scrape, and the delay of heartbeats, with 1 to 10,000 targets at the default
 //! intervals, each with one slow script call a second.
 //!
-//! The exporter has one core to itself; the servers share another one. `SCALE_REAL` of 1,000 targets (default 20) are real
-//! servers, as far as there are that many; the others are played by this process, which answers as a Redis 7.0 does
-//! (`src/parse/captured/`). `SCALE_SIZES=100,1000` measures these sizes only. Fails if a size needs more than its limits,
-//! which docs/performance.md promises. Limits of times are those of a machine on which a bare request costs [`BARE_REQUEST`] of CPU time;
-//! on a slower one they grow by the ratio.
+//! The exporter has one core to itself; the servers share another one. `SCALE_REAL` (default 20) per 1,000 targets are real
+//! servers; this process simulates the others, with the replies of a Redis 7.0 (`src/parse/captured/`).
+//! `SCALE_SIZES=100,1000` measures only these sizes. Fails if a size exceeds its limits, which docs/performance.md
+//! promises. Time limits apply to a machine on which a bare request costs [`BARE_REQUEST`] of CPU time; on a slower one
+//! they are scaled by the ratio.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,14 +45,14 @@ use test_support::server::{Server, available};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Maximum cost of a number of targets.
+/// Maximum cost for a number of targets.
 struct Limits {
     targets: usize,
     /// Share of a core.
     cpu: f64,
-    /// Resident memory, MB.
+    /// Resident memory in MB.
     memory: f64,
-    /// Scrape with gzip, and without compression where that is measured, ms.
+    /// Duration of a scrape in ms, with gzip and, if `plain`, without compression.
     scrape: f64,
     /// True if a scrape without compression is measured.
     plain: bool,
@@ -68,31 +68,32 @@ const ROUNDS: [Limits; 5] = [
     Limits { targets: 10_000, cpu: 1.0, memory: 450.0, scrape: 1000.0, plain: false },
 ];
 
-/// Delay of heartbeats, 99th percentile, that is permitted for each number of targets.
+/// Maximum 99th percentile of the delay of heartbeats, for every number of targets.
 const MAX_LATE: Duration = Duration::from_millis(50);
 
-/// CPU time of a request by a blocking client that does nothing else, on the machine of the limits. There a request of the exporter
-/// took 16 µs, and the exporter's takes 3.2 times as long as a bare one (2.9 to 3.4 in six runs on a slower machine).
+/// CPU time of a request by a blocking client that does nothing else, on the reference machine, for which the limits are
+/// set. On that machine, a request by the exporter took 16 µs, 3.2 times as long as a bare one (2.9 to 3.4 in six runs on a
+/// slower machine).
 const BARE_REQUEST: Duration = Duration::from_micros(5);
 
-/// Connections of the bare client, and its requests on each.
+/// Number of connections of the bare client, followed by the number of requests on each.
 const BARE_CONNECTIONS: usize = 1000;
 const BARE_TURNS: usize = 20;
 
-/// Number of measurements of the bare client, of which the fastest counts.
+/// Number of measurements of the bare client, of which the fastest is used.
 const BARE_TRIES: u32 = 5;
 
-/// Maximum number of measurements of a size that takes too much of a core: what else runs on the machine only adds to it, so the least
-/// counts.
+/// Maximum number of measurements of a size that exceeds its CPU limit. Other work on the machine can only increase the CPU
+/// time, so the minimum is used.
 const MAX_TRIES: u32 = 3;
 
-/// Most that a scrape of one target by `/probe` may take with 10,000 other targets, as a multiple of the time with one.
+/// Maximum duration of a scrape of one target by `/probe` with 10,000 targets, as a multiple of the time with one target.
 const MAX_PROBE_GROWTH: f64 = 3.0;
 
-/// Time before a measurement; [`CONNECT`] for each target comes in addition.
+/// Time before a measurement, in addition to [`CONNECT`] for each target.
 const SETTLE: Duration = Duration::from_secs(8);
 
-/// Time for the connection to a target, while thousands of others connect.
+/// Time to connect to a target while thousands of others connect.
 const CONNECT: Duration = Duration::from_millis(1);
 
 /// Duration of a measurement.
@@ -101,13 +102,13 @@ const MEASURE: Duration = Duration::from_secs(30);
 /// Scrape interval during a measurement.
 const SCRAPE: Duration = Duration::from_secs(15);
 
-/// Configured interval between heartbeats. The interval in force is a multiple of it.
+/// Configured interval between heartbeats. The effective interval is a multiple of it.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// Entries that a played server's slow log holds.
+/// Capacity of a simulated server's slow log, in entries.
 const RING: u64 = 128;
 
-/// Scripts that a played server runs.
+/// Number of scripts that a simulated server runs.
 const SCRIPTS: u64 = 3;
 
 const INFO: &[u8] = include_bytes!("../src/parse/captured/redis-7.0-resp2-info.resp");
@@ -121,7 +122,7 @@ fn main() -> ExitCode {
         eprintln!("there is no server to measure on; `make setup` says what is missing");
         return ExitCode::FAILURE;
     };
-    // Each target is an open file here too.
+    // Each target is an open file in this process too.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     on_core(1);
@@ -154,7 +155,7 @@ fn main() -> ExitCode {
             .take(size)
             .collect();
         let measured = || {
-            // The machine may be slower for a while.
+            // The machine may be slower temporarily.
             let before = bare_request(port);
             let round = measure(&targets, &real[..share.min(size)], &played, limits.plain);
             let bare = before.min(bare_request(port));
@@ -187,20 +188,20 @@ fn main() -> ExitCode {
 struct Round {
     cpu: f64,
     resident: f64,
-    /// Without compression; `None` if it was not measured.
+    /// Time without compression; `None` if it was not measured.
     scrape: Option<Duration>,
     scrape_gzip: Duration,
     /// Size without compression.
     bytes: usize,
     bytes_gzip: usize,
-    /// Scrape of one target.
+    /// Duration of a scrape of one target.
     probe: Duration,
     late: Duration,
     lost: f64,
     counted: f64,
-    /// CPU time of a bare request, before or after.
+    /// CPU time of a bare request, before or after the round.
     bare: Duration,
-    /// Factor by which the machine is slower than that of the limits; at least 1.
+    /// Factor by which this machine is slower than the reference machine; at least 1.
     slowness: f64,
 }
 
@@ -238,7 +239,7 @@ impl Round {
         require(format!("/metrics: at most {scrape:.0} ms"), slowest <= scrape);
         let late = MAX_LATE.mul_f64(self.slowness);
         require(format!("heartbeat: p99 at most {:.0} ms late", milliseconds(late)), self.late <= late);
-        // A scrape that waits for a heartbeat is not slower by itself.
+        // Allows for a scrape that waits for a heartbeat.
         let most = first_probe.mul_f64(MAX_PROBE_GROWTH) + Duration::from_millis(2);
         require(format!("/probe: at most {:.1} ms", milliseconds(most)), self.probe <= most);
         failures
@@ -249,13 +250,13 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Measures the exporter with these targets. Without `plain`, the text of all targets is fetched compressed only.
+/// Measures the exporter with these targets. Without `plain`, the metrics of all targets are fetched only with compression.
 fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool) -> Round {
     let args: Vec<String> = targets.iter().map(|addr| format!("--redis.addr=redis://{addr}")).collect();
-    // Another thread may start it, so that it does not inherit the core of this one.
+    // Another thread may start the process, so it would not inherit the core of this one.
     let exporter = Exporter::builder().wrapper(&["taskset", "--cpu-list", "0"]).args(&args).start();
     assert_eq!(cores(exporter.pid()), "0", "the exporter has a core to itself");
-    // One that is kept would be closed between two scrapes.
+    // A persistent connection would be closed between two scrapes.
     let connection = || Connection::open(exporter.addr()).unwrap();
     let mut clients: Vec<Client> = real.iter().map(Server::client).collect();
     let (mut scrapes_gzip, mut gzip) = (Vec::new(), Vec::new());
@@ -272,7 +273,7 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool
                 played.forget();
                 cpu_time(exporter.pid())
             });
-            // As Prometheus does, which asks for gzip.
+            // Like Prometheus, which requests gzip.
             if latest.is_none_or(|latest| latest.elapsed() >= SCRAPE) {
                 latest = Some(Instant::now());
                 let start = Instant::now();
@@ -322,7 +323,7 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool
             ratio = value();
         }
     }
-    // Of a busy machine, only this says something.
+    // On a busy machine, only this figure is meaningful.
     let commands = gaps.len() as f64 * targets.len() as f64 / (targets.len() - real.len()).max(1) as f64;
     let micros = if gaps.is_empty() { 0.0 } else { cpu * 1e6 / commands };
     eprintln!(
@@ -347,7 +348,8 @@ fn measure(targets: &[SocketAddr], real: &[Server], played: &Played, plain: bool
     }
 }
 
-/// CPU time of a request by a blocking client that does nothing else, on the exporter's core: the speed of the machine for such work.
+/// Returns the CPU time of a request by a blocking client that does nothing else, on the exporter's core. This measures the
+/// speed of the machine for such work.
 fn bare_request(port: u16) -> Duration {
     let client = thread::spawn(move || {
         on_core(0);
@@ -366,13 +368,13 @@ fn bare_request(port: u16) -> Duration {
     client.join().unwrap()
 }
 
-/// CPU time of this thread.
+/// Returns the CPU time of this thread.
 fn thread_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
-/// The 99th percentile of the delays, given the times between requests and the interval between heartbeats in force. Any request
-/// that is not later than that shows whether the server answers.
+/// Returns the 99th percentile of the delays, given the times between requests and the effective interval between
+/// heartbeats. Any request within that interval shows whether the server responds.
 fn late(mut gaps: Vec<Duration>, interval: Duration) -> Duration {
     gaps.sort();
     gaps.get(gaps.len() * 99 / 100).copied().unwrap_or_default().saturating_sub(interval)
@@ -382,27 +384,27 @@ fn worst(times: &[Duration]) -> Duration {
     times.iter().copied().max().unwrap()
 }
 
-/// Has this thread, and what it starts, run on one core; where there is but one, on that.
+/// Pins this thread, and the threads and processes that it starts, to a core, if there are several.
 fn on_core(core: usize) {
     let mut set = CpuSet::new();
     set.set(core % thread::available_parallelism().map_or(1, usize::from).max(2)).unwrap();
-    // On a machine with one core there is nothing to choose.
+    // Fails on a machine with one core, where there is no choice.
     let _ = sched_setaffinity(Pid::from_raw(0), &set);
 }
 
-/// Cores that a process may run on.
+/// Returns the cores that a process may run on.
 fn cores(pid: u32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux tells about processes");
     let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).unwrap();
     line.split_whitespace().nth(1).unwrap().to_owned()
 }
 
-/// Time that a process has had.
+/// Returns the CPU time of a process.
 fn cpu_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("Linux tells about processes");
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-    // The kernel counts for programs in hundredths of a second.
+    // The kernel reports hundredths of a second.
     Duration::from_millis(ticks * 10)
 }
 
@@ -415,7 +417,7 @@ fn resident(pid: u32) -> f64 {
 /// Observations of the simulated servers.
 #[derive(Default)]
 struct Played {
-    /// Times between two requests to a server.
+    /// Times between consecutive requests to a server.
     gaps: Mutex<Vec<Duration>>,
 }
 
@@ -429,13 +431,13 @@ impl Played {
     }
 }
 
-/// Address of a played server.
+/// Returns the address of a simulated server.
 fn played_address(number: usize, port: u16) -> SocketAddr {
     let [.., high, low] = u32::try_from(number + 1).unwrap().to_be_bytes();
     SocketAddr::from(([127, 77, high, low], port))
 }
 
-/// Starts servers that answer as a Redis does, on a thread of their own: one listener for all, which tells them apart by the
+/// Starts servers that reply like Redis, on a separate thread. They share one listener, which distinguishes them by the
 /// address that a client has connected to. Returns its port.
 fn play(played: &Arc<Played>) -> u16 {
     let (send, receive) = std::sync::mpsc::channel();
@@ -449,7 +451,8 @@ fn play(played: &Arc<Played>) -> u16 {
             send.send(listener.local_addr().unwrap().port()).unwrap();
             loop {
                 let Ok((stream, _)) = listener.accept().await else {
-                    // A busy machine connects to some servers twice, which takes all file descriptors for a moment.
+                    // On a busy machine, some servers get a second connection, which can briefly exhaust the file
+                    // descriptors.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
@@ -511,9 +514,9 @@ async fn serve(mut stream: TcpStream, number: usize, born: Instant, played: Arc<
     }
 }
 
-/// The words of a whole request at the beginning of `buffer`, and its length.
+/// Returns the words of the complete request at the beginning of `buffer`, and its length.
 fn request(buffer: &[u8]) -> Option<(Vec<String>, usize)> {
-    // Most requests.
+    // Fast path for most requests.
     if buffer == b"*1\r\n$4\r\nPING\r\n" {
         return Some((vec!["PING".to_owned()], buffer.len()));
     }
@@ -529,7 +532,7 @@ fn request(buffer: &[u8]) -> Option<(Vec<String>, usize)> {
     Some((words, text.len() - rest.len()))
 }
 
-/// The captured reply, of a process of its own.
+/// Returns the captured reply, changed so that each server is a different process.
 fn info(number: usize, born: Instant) -> Vec<u8> {
     let captured = String::from_utf8_lossy(INFO);
     let (_, captured) = captured.split_once("\r\n").unwrap();
@@ -544,7 +547,7 @@ fn info(number: usize, born: Instant) -> Vec<u8> {
     format!("${}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-/// The newest `count` of `written` entries, one for each second.
+/// Returns the newest `count` of `written` entries, one for each second.
 fn slow_log(written: u64, count: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let ids = (written.saturating_sub(RING.min(count))..written).rev();

@@ -1,4 +1,4 @@
-//! Prints the documentation of the linter: `cargo run --example lint-doc > docs/lint.md`.
+//! Prints the linter's documentation: `cargo run --example lint-doc > docs/lint.md`.
 #![expect(clippy::print_stdout, reason = "prints a document")]
 
 fn main() {

@@ -1,8 +1,8 @@
 //! Random faults against several real servers: `make soak`.
 //!
-//! Hostile servers are among the targets, all installed server versions among the well-behaved ones (`SERVERS=all`).
-//! It takes 5 minutes, or `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line shows the
-//! numbers of written, counted, lost (by cause) and repeated entries, and of faults. It fails if the account does not hold.
+//! The targets include hostile servers and all installed versions of well-behaved ones (`SERVERS=all`). Takes 5 minutes, or
+//! `SOAK_SECONDS`. `SOAK_SEED` is the seed of all random choices; it is printed. The last line contains the numbers of
+//! written, counted, lost (by cause) and repeated entries, and of faults. Fails if the numbers do not add up.
 
 #![allow(
     clippy::unwrap_used,

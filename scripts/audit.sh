@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the dependencies with cargo-deny, which is installed if it is missing.
+# Checks the dependencies with cargo-deny, and installs it if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks alerts/ and deploy/prometheus/ with the tools of Prometheus and Alertmanager: syntax, unit tests, routes.
-# A missing tool is reported; with CI=true it is an error.
+# Checks alerts/ and deploy/prometheus/ with the Prometheus and Alertmanager tools: syntax, unit tests, routes. A missing
+# tool is reported; with CI=true it is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../alerts"
 
-# Debian installs servers in folders that are not in an ordinary user's PATH.
+# Debian installs servers in directories that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 rules=redis-script.rules.yml
 config=alertmanager.example.yml
@@ -26,19 +26,19 @@ route() {
 
 if needs promtool; then
     promtool check rules "$rules"
-    # Its collector takes a fifth of the time with the default.
+    # With the default, garbage collection takes a fifth of the CPU time.
     GOGC=800 promtool test rules tests/*.yml
     promtool check config ../deploy/prometheus/*.yml
 
-    # Texts describe the time of the evaluation: no query in a text looks back.
+    # Texts describe the time of the evaluation, so queries in texts must not look back.
     ! grep -nE '\{\{.*(_over_time|\[[0-9a-z]+\])' "$rules" ||
         { echo "check-alerts: a text looks back in time" >&2; exit 1; }
 
-    # Names of recording rules are level:metric:operations.
+    # Names of recording rules have the form level:metric:operations.
     ! grep -E '^ *- record: ' "$rules" | grep -vE ': [a-z_]+:[a-z0-9_]+:[a-z0-9_]+$' ||
         { echo "check-alerts: a name is not level:metric:operations" >&2; exit 1; }
 
-    # Each alert has a unit test in which it fires, one in which it does not, and a section in the runbooks.
+    # Each alert needs a unit test in which it fires, one in which it does not, and a section in the runbooks.
     for alert in $(sed -n 's/^ *- alert: //p' "$rules" | sort -u); do
         grep -A 3 -h "alertname: $alert\$" tests/*.yml | grep -q 'exp_alerts: \[\]' ||
             { echo "check-alerts: no test in which $alert does not fire" >&2; exit 1; }

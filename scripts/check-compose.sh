@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Checks deploy/compose/ without Docker: the Compose file against its schema, the existence of every mounted file, and
-# every configuration with its own program.
+# Checks deploy/compose/ without Docker: validates the Compose file against its schema, requires every mounted file to
+# exist, and checks every configuration with its own program.
 #
-# A missing tool is reported; with CI=true it is an error. The schema, pinned by hash, is stored in the cache folder, like
-# the servers of scripts/setup.sh.
+# A missing tool is reported; with CI=true it is an error. The schema, pinned by hash, is stored in the cache directory,
+# like the servers installed by scripts/setup.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Debian installs servers in folders that are not in an ordinary user's PATH.
+# Debian installs servers in directories that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 compose=deploy/compose/compose.yml
 
@@ -29,7 +29,7 @@ scratch=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-# The mounted files of each service are copied below a folder of its own, at the paths that the service uses.
+# The mounted files of each service are copied to a separate directory, with the paths that the service uses.
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/compose-schema
 if ! cmp -s scripts/compose-schema.txt "$cache/installed.txt"; then
     rm -rf "$cache"
@@ -58,7 +58,7 @@ def fail(text):
 
 
 document = load(compose)
-# The schema uses names of formats that only Compose defines.
+# The schema uses format names that only Compose defines.
 formats = {name: lambda _: True for name in re.findall(r'"format": *"(\w+)"', schema.read_text())}
 try:
     fastjsonschema.compile(json.loads(schema.read_text()), formats=formats)(document)
@@ -93,7 +93,7 @@ for name, service in services.items():
             if not re.search(rf"{re.escape(flag.split('=')[0])}\b", known):
                 fail(f"the exporter has no flag {flag}")
 
-# Grafana has no tool to check its provisioning.
+# Grafana has no tool that checks provisioning files.
 grafana = scratch / "grafana"
 sources = load(next((grafana / "etc/grafana/provisioning/datasources").iterdir()))
 for source in sources["datasources"]:
@@ -102,7 +102,7 @@ for source in sources["datasources"]:
         fail(f"the data source {source['name']} is not a service: {source['url']}")
 for provider in load(next((grafana / "etc/grafana/provisioning/dashboards").iterdir()))["providers"]:
     path = grafana / provider["options"]["path"].lstrip("/")
-    # Grafana reads every JSON file in the folder as a dashboard.
+    # Grafana loads every JSON file in the directory as a dashboard.
     for file in path.rglob("*.json"):
         if json.loads(file.read_text()).get("uid") != file.stem:
             fail(f"Grafana would read {file.name} as a dashboard")
@@ -110,7 +110,7 @@ home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_
 if not (grafana / home.lstrip("/")).is_file():
     fail(f"Grafana's home dashboard does not exist: {home}")
 
-# Addresses in the configuration of Prometheus, by their names in the network.
+# Addresses in the Prometheus configuration must be names in the network.
 prometheus = load(scratch / "prometheus/etc/prometheus/prometheus.yml")
 lists = prometheus["scrape_configs"] + prometheus["alerting"]["alertmanagers"]
 for address in (address for one in lists for static in one["static_configs"] for address in static["targets"]):

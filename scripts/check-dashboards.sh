@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Checks dashboards/*.json (scripts/dashboards/):
 #
-# - by the rules of Grafana's dashboard-linter;
+# - with the rules of Grafana's dashboard-linter;
 # - against the schema that Grafana publishes;
-# - with a real Prometheus: every query is put to a made history, and has to give the right number.
+# - with a real Prometheus: every query is run on an artificial history, and must return the right number.
 #
-# The schema and a TypeScript compiler, pinned by hash, are stored in the cache folder: $REDIS_SCRIPT_EXPORTER_CACHE, by
-# default redis-script-exporter in the user's cache folder. A check whose programs are missing is skipped with a message;
-# with CI=true this is an error.
+# The schema and a TypeScript compiler, pinned by hash, are stored in the cache directory: $REDIS_SCRIPT_EXPORTER_CACHE, by
+# default redis-script-exporter in the user's cache directory. If the programs for a check are missing, it is skipped with a
+# message; with CI=true this is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks deploy/: Kubernetes documents against the published schema of their kind, the unit with systemd, chart and mixin by
-# scripts of their own. Checks the configurations of Prometheus in docs/agents.md and docs/switching.md with promtool.
+# Checks deploy/: Kubernetes documents against the published schema of their kind, the unit with systemd, chart and mixin
+# with separate scripts. Also checks the Prometheus configurations in docs/agents.md and docs/switching.md with promtool.
 #
 #   scripts/check-deploy.sh           check
 #   scripts/check-deploy.sh --write   generate the files that are made from the chart, the rules and the dashboards
@@ -39,7 +39,7 @@ if command -v kubectl >/dev/null && kubectl kustomize --help >/dev/null 2>&1; th
     done
 fi
 
-# Configurations of Prometheus in documents: each block of YAML with scrape_configs, and without keys of other programs.
+# Prometheus configurations in documents: each YAML block with scrape_configs and without keys of other programs.
 if command -v promtool >/dev/null; then
     blocks=$(mktemp -d)
     awk -v folder="$blocks" '
@@ -60,7 +60,7 @@ else
     skip "promtool is not installed; the configurations in documents were not checked"
 fi
 
-# The program of the unit need not be installed on this machine.
+# The program that the unit starts need not be installed on this machine.
 unit=deploy/systemd/redis-script-exporter.service
 if command -v systemd-analyze >/dev/null; then
     scratch=$(mktemp -d)

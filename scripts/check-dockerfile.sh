@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs the instructions of the Dockerfile's builder stage without Docker, in an empty folder with only the files that they
-# copy. Then starts the result and runs the command of its HEALTHCHECK.
+# Runs the instructions of the Dockerfile's builder stage without Docker, in an empty directory with only the files that
+# they copy. Then starts the resulting program and runs its HEALTHCHECK command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 stage=builder
 revision=check-dockerfile
-# Libraries in the final image.
+# Libraries that the final image contains.
 allowed='^(linux-vdso\.so\.1|libgcc_s\.so\.1|libc\.so\.6|libm\.so\.6|/lib.*/ld-linux-.*|ld-linux-.*)$'
 
 repository=$PWD
@@ -15,7 +15,7 @@ folder=$(mktemp -d)
 exporter=
 trap '[ -z "$exporter" ] || kill "$exporter" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
-# A build in the image does not have this machine's settings.
+# A build in the image would not have this machine's settings.
 unset CARGO_TARGET_DIR RUSTFLAGS
 export REDIS_SCRIPT_EXPORTER_REVISION=
 
@@ -40,7 +40,7 @@ instructions() {
     ' Dockerfile
 }
 
-# in_folder PATH: prints the path on this machine for a path of the image.
+# in_folder PATH: prints the path on this machine that corresponds to a path in the image.
 workdir=/
 in_folder() {
     case $1 in
@@ -49,7 +49,7 @@ in_folder() {
     esac
 }
 
-# run WORD...: runs a RUN instruction. A mounted cache is a permanent folder; that of the registry is cargo's own.
+# run WORD...: runs a RUN instruction. A mounted cache is a persistent directory; for the registry, it is cargo's own.
 run() {
     local target
     while [[ $1 == --mount=* ]]; do
@@ -75,7 +75,7 @@ while read -r instruction words; do
         read -ra paths <<<"$words"
         target=$(in_folder "${paths[-1]}")
         for source in "${paths[@]:0:${#paths[@]}-1}"; do
-            # Docker copies the content of a folder.
+            # For a directory, Docker copies the contents.
             if [ -d "$repository/$source" ]; then
                 mkdir -p "$target"
                 cp -R "$repository/$source/." "$target"
@@ -94,7 +94,7 @@ while read -r instruction words; do
     esac
 done < <(instructions)
 
-# The files that the final stage copies; the last is the program.
+# Files that the final stage copies; the last one is the program.
 results=$(awk '$1 == "COPY" && /--from=builder/ { for (word = 3; word < NF; word++) print $word }' Dockerfile)
 for result in $results; do
     [ -s "$(in_folder "$result")" ] || fail "the builder stage did not produce $result"

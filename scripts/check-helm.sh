@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the chart in deploy/helm/: renders and lints it in many combinations of values, checks each document against the published
-# schema of its kind and the rules with promtool, and compares the files that are generated from the chart.
+# Checks the chart in deploy/helm/: renders and lints it with many combinations of values, checks each document against the
+# published schema of its kind and the rules with promtool, and compares the files generated from the chart.
 #
 #   scripts/check-helm.sh             check
 #   scripts/check-helm.sh --write     generate the chart's table of values and schema, and deploy/kubernetes/
@@ -24,7 +24,8 @@ fail() {
     exit 1
 }
 
-# chart COMMAND FOLDER: runs scripts/helm/chart.py. Helm reports each symbolic link in the chart; they are intended.
+# chart COMMAND FOLDER: runs scripts/helm/chart.py. Filters Helm's messages about the symbolic links in the chart, which are
+# intended.
 chart() {
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$cache/helm python3 scripts/helm/chart.py "$@" \
         2> >(grep -v 'found symbolic link in path' >&2)

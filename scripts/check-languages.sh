@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compiles and runs the programs in tests/languages/ whose names begin with "forms" or "Forms", each of which prints names and SHA1s
-# of its scripts, and compares these with expected.txt. The other files are parts of programs that use libraries: they are compiled
-# and run with stubs for these.
+# Compiles and runs the programs in tests/languages/ whose names begin with "forms" or "Forms", each of which prints the
+# names and SHA1s of its scripts, and compares these with expected.txt. The other files are parts of programs that use
+# libraries. They are compiled and run with stubs for the libraries.
 #
-# A language whose compiler is missing is skipped, and named at the end. KOTLIN is the class path of the compiler and of its
-# standard library (default: the jars of PyPI's kotlin-jupyter-kernel, which this script downloads). C# is compiled by Mono, which
-# knows C# 7: the raw literals of Store.cs are not checked, and its UTF-8 literal is checked without the suffix.
+# Languages whose compiler is missing are skipped and listed at the end. KOTLIN is the class path of the compiler and its
+# standard library (default: the jars of PyPI's kotlin-jupyter-kernel, which this script downloads). C# is compiled by Mono,
+# which supports C# 7, so the raw literals of Store.cs are not checked, and its UTF-8 literal is checked without the suffix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,21 +16,21 @@ trap 'rm -rf "$scratch"' EXIT
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}/languages
 skipped=()
 wrong=0
-# Names of expected.txt that the compiler of a file does not know, by file.
+# Names in expected.txt whose literals the compiler does not support, by file.
 declare -A omitted=([Store.cs]="Put Prepare")
 
 have() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# compare FILE NAME…: reads lines "name sha1", or "name hex:bytes", and compares them with the rows of the file, except for those of
-# the names. A printed name may be "-".
+# compare FILE NAME…: reads lines "name sha1" or "name hex:bytes", and compares them with the rows of the file, except for
+# rows with the given names. A printed name may be "-".
 compare() {
     python3 - "$expected" "$@" <<'PYTHON' || wrong=1
 import hashlib, os, re, sys
 expected, file, *omitted = sys.argv[1:]
 rows = [row.split(" ", 2) for row in open(expected, encoding="utf-8").read().splitlines() if row.startswith(file + ":")]
-# Names of expected.txt may have the line behind them.
+# Names in expected.txt may be followed by the line number.
 known = {(re.sub(r":\d+$", "", name), value) for _, name, value in rows if re.fullmatch("[0-9a-f]{40}", value)}
 known = {(name, value) for name, value in known if name not in omitted}
 printed = set()
@@ -51,7 +51,7 @@ sys.exit(bool(missing or more or not printed))
 PYTHON
 } 3<&0
 
-# check PROGRAM FILE COMMAND…: runs a command that prints the scripts of a file, if the program is there.
+# check PROGRAM FILE COMMAND…: runs a command that prints the scripts of a file, if the program is installed.
 check() {
     local program=$1 file=$2
     shift 2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Checks the mixin in deploy/mixin/: its templates are those of alerts/ and dashboards/, its output with the default settings is
-# these files, and with a selector and the label of a cluster the rules pass their unit tests. Checks the Grafana-managed rules in
-# deploy/grafana/, which are generated from the mixin, by Grafana's description of the file, and tests their queries.
+# Checks the mixin in deploy/mixin/: its templates match alerts/ and dashboards/, its output with the default settings
+# equals these files, and with a selector and a cluster label the rules pass their unit tests. Checks the Grafana-managed
+# rules in deploy/grafana/, which are generated from the mixin, against Grafana's description of the file, and tests their
+# queries.
 #
 #   scripts/check-mixin.sh             check
 #   scripts/check-mixin.sh --write     generate the templates and the Grafana-managed rules
@@ -51,7 +52,7 @@ if command -v promtool >/dev/null; then
     for rules in "$scratch"/*/redis-script.rules.yml; do
         said=$(promtool check rules "$rules" 2>&1) || fail "$said"
     done
-    # Its collector takes a fifth of the time with the default.
+    # With the default, garbage collection takes a fifth of the CPU time.
     said=$(GOGC=800 promtool test rules "$scratch"/{selected,grafana}/tests/*.yml 2>&1) || fail "$said"
 else
     skip "promtool is not installed; the rules of the mixin were not checked"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks .github/workflows/ with actionlint, and that all files have the repository's address and the version of Cargo.toml.
-# A missing tool is reported; with CI=true it is an error.
+# Checks .github/workflows/ with actionlint, and that all files contain the repository's address and the version in
+# Cargo.toml. A missing tool is reported; with CI=true it is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ fi
 
 scripts/release.sh check-version
 
-# Addresses on GitHub, its package registry and its raw files that are those of a repository or image of this name.
+# Addresses of a repository or image with this name on GitHub, its package registry and its raw file server.
 owner_and_name=${repository#https://github.com/}
 wrong=$(git grep -nIoE '(github\.com|ghcr\.io|raw\.githubusercontent\.com)/[A-Za-z0-9_.-]+/(redis-script-exporter|charts)\b' -- . ':!scripts/check-workflows.sh' |
     grep -vE "/(${owner_and_name}|${owner_and_name%%/*}/charts)\$" || true)

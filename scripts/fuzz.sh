@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Fuzzes the parsers: each target of fuzz/ for FUZZ_SECONDS (default 60), or those that are given. Stable Rust is enough: the
-# instrumentation is that of cargo-fuzz without a sanitizer, since the exporter has no unsafe code. It fails if a target does.
+# Fuzzes the parsers: runs each target in fuzz/, or the given ones, for FUZZ_SECONDS (default 60). Stable Rust is
+# sufficient: the instrumentation is that of cargo-fuzz without a sanitizer, because the exporter has no unsafe code. Fails
+# if a target fails.
 #
 #   scripts/fuzz.sh [TARGET…]
 #
-# New inputs are kept in fuzz/corpus-found/TARGET for the next run, inputs that fail in fuzz/artifacts/TARGET.
+# New inputs are kept in fuzz/corpus-found/TARGET for the next run, and failing inputs in fuzz/artifacts/TARGET.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,14 +21,14 @@ if ! command -v c++ >/dev/null; then
     exit 1
 fi
 
-# The versions of dependencies are those of the exporter.
+# Use the same versions of dependencies as the exporter.
 cp Cargo.lock fuzz/Cargo.lock
 flags=(--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4)
 flags+=(-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table)
 flags+=(-Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0)
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${FUZZ_TARGET_DIR:-fuzz/target}
-# With --target, build scripts and macros are compiled without these flags.
+# With --target, build scripts and procedural macros are compiled without these flags.
 RUSTFLAGS="${flags[*]}" cargo build --manifest-path fuzz/Cargo.toml --target-dir "$build" --target "$host" --release \
     "${targets[@]/#/--bin=}"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prints the licences of all crates in the exporter, with their texts. Needs the sources of the crates, which a build downloads.
+# Prints the licences of all crates in the exporter, with their texts. Requires the sources of the crates, which a build
+# downloads.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

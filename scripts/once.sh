@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs a check that depends on nothing but the files of the repository, except Rust sources, and on installed programs. If it has passed
-# with the same ones before, it does not run again: what it printed then is printed. With CI=true, or without Git, it always runs.
+# Runs a check that depends only on installed programs and on the files of the repository, except Rust sources. If it has
+# passed with the same files and programs before, prints the earlier output instead. With CI=true, or without Git, it always
+# runs.
 #
 #   scripts/once.sh CHECK.sh
 set -euo pipefail

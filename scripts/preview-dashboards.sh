@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Draws the dashboards with the answers of a real Prometheus to their queries, in each situation of the made history
-# (scripts/dashboards/history.mjs). The pages are in target/dashboards; if Chromium is installed, screenshots of them too.
+# Draws the dashboards with the results of their queries from a real Prometheus, in each situation of the artificial history
+# (scripts/dashboards/history.mjs). Writes pages to target/dashboards, with screenshots if Chromium is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Takes the picture of the status page that README.md shows: two Redis servers, one of them BUSY with a script.
+# Takes the screenshot of the status page for README.md: two Redis servers, one of them BUSY with a script.
 #
-# Needs redis-server, redis-cli, Node, Chromium and the browser driver of tests/page (scripts/setup.sh installs them).
-# Writes docs/status-page.png. Everything runs on free loopback ports and ends with the script.
+# Requires redis-server, redis-cli, Node, Chromium and the browser driver of tests/page (installed by scripts/setup.sh).
+# Writes docs/status-page.png. All programs run on free loopback ports and end with this script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -60,7 +60,7 @@ start_server() {
     wait_for "answer of the server $1" redis-cli -p "$2" PING
 }
 
-# Scripts that run for ARGV[1] milliseconds; the first line makes each another script.
+# Scripts that run for ARGV[1] milliseconds; the first line gives each a different SHA1.
 mkdir -p "$folder/lua/carts" "$folder/lua/orders" "$folder/lua/reports"
 for name in carts/recount orders/checkout reports/rebuild; do
     cat >"$folder/lua/$name.lua" <<LUA
@@ -90,7 +90,7 @@ targets:
   - { name: checkout, addr: "redis://127.0.0.1:$checkout", log_file: "$folder/checkout/redis.log" }
   - { name: sessions, addr: "redis://127.0.0.1:$sessions" }
 YAML
-# A busy machine is no blockage: a script of 1.4 s is.
+# A busy machine must not cause a blockage, but a script of 1.4 s must.
 "$exporter" --config.file "$folder/config.yml" --script.dir "$folder/lua" --web.listen-address "127.0.0.1:$listen" \
     --heartbeat.blocked-after=1s \
     2>"$folder/log" &

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Rehearses the scripts of tests/rehearse in rounds, and compares the growths that are found with those of their names.
+"""Rehearses the scripts of tests/rehearse in rounds, and compares the detected growths with those in the file names.
 
 Usage: rehearse-accuracy.py BINARY [--rounds 10] [--time-budget 60s] [--jobs 1] [--verify]
 
-A file is named like its growth: constant-…, logarithmic-…, linear-…, linearithmic-…, quadratic-…. A round passes with at least 19 of 20.
+A file name begins with the growth: constant-…, logarithmic-…, linear-…, linearithmic-…, quadratic-…. A round passes with at least 19 of 20.
 With --verify each linear script runs once at the size that is predicted for 1 s, as `--expect-size` and the only size; its time has to
 be 0.67 to 1.5 s. Several jobs make the machine busy.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 SCRIPTS = sorted((Path(__file__).resolve().parent.parent / "tests/rehearse").glob("*.lua"))
 GROWTHS = {"constant": "constant", "logarithmic": "log n", "linear": "n", "linearithmic": "n log n", "quadratic": "n²"}
-# Largest size at which a prediction is verified.
+# Maximum size at which a prediction is verified.
 MAX_SIZE = 10_000_000
 
 
@@ -33,12 +33,12 @@ def rehearse(binary, script, *flags):
 
 
 def verify(binary, script, report):
-    """Size that is predicted for 1 s, and the time of a real run at it."""
+    """Returns the size predicted for 1 s, and the time of a real run at that size."""
     reached = report["limits"][0]["reached"] if report["limits"] else None
     if reached is None or reached["size"] > MAX_SIZE:
         return None
     size = round(reached["size"])
-    # The only size: the data is made for it at once.
+    # As the only size, so that the data is created for it directly.
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / script.name
         copy.write_text(script.read_text().replace("{n}", str(size)).replace("=string", f"=string,keys={size}", 1)
@@ -49,7 +49,7 @@ def verify(binary, script, report):
 
 
 def sized(source, size):
-    """Source whose comment gives the size in place of n."""
+    """Returns the source with the size in place of n in its comment."""
     first, rest = source.split("\n", 1)
     words = []
     for word in first.split(" "):

@@ -23,18 +23,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "-- redis-script-exporter: rehearse "
-# Rules whose findings say that the time grows with data.
+# Rules whose findings mean that the run time grows with the data.
 GROWING = {
     "collection-scan-loop", "endless-loop", "keys-command", "linear-command-in-loop", "long-loop", "loop-over-collection", "scan-loop",
     "unbounded-loop", "unpack-collection", "whole-collection-read", "whole-hash-read",
 }
 FLAT = ("constant", "log n")
-# Size up to which a script is listed as one that blocks.
+# Size up to which a script is listed as blocking.
 SOON = 10_000_000
 
 
 def entries(path):
-    """Scripts of a table: name, comment, reason."""
+    """Returns the scripts of a table: name, comment, reason."""
     found = []
     for line in path.read_text().splitlines():
         if not line or line.startswith("#"):
@@ -54,14 +54,14 @@ def cache():
 
 
 def lint(binary, path):
-    """Rules that report growing time."""
+    """Returns the rules that report growing run time."""
     done = subprocess.run([binary, "lint", "--format", "json", "--level", "info", str(path)], capture_output=True, text=True)
     findings = json.loads(done.stdout)["findings"] if done.stdout else []
     return sorted({finding["rule"] for finding in findings} & GROWING)
 
 
 def rehearse(binary, name, source, comment, budget):
-    """Report of one script, by `rehearse --all` on a folder that contains only it."""
+    """Returns the report on one script, from `rehearse --all` on a directory that contains only this script."""
     with tempfile.TemporaryDirectory() as folder:
         first, _, rest = source.partition("\n")
         text = f"{first}\n{MARK}{comment}\n{rest}" if source.startswith("#!") else f"{MARK}{comment}\n{source}"
@@ -76,11 +76,11 @@ def rehearse(binary, name, source, comment, budget):
 
 def about(number):
     digits = f"{float(f'{number:.1e}'):.0f}"
-    return re.sub(r"(?<=\d)(?=(\d{3})+$)", " ", digits)
+    return re.sub(r"(?<=\d)(?=(\d{3})+$)", ",", digits)
 
 
 def growth(report):
-    """Growth in one word, and the sizes of 1 s and 5 s."""
+    """Returns the growth in one word, and the sizes at 1 s and 5 s."""
     if "error" in report:
         return "failed: " + report["error"].splitlines()[0], "", ""
     report = report["report"]
@@ -141,7 +141,7 @@ def main():
     for name, _, (found, second, busy), _ in real_rows:
         short = re.sub(r"/(?:[^/]+/)*", " ", name, count=1).removesuffix(".lua")
         lines.append(f"| {short} | {found} | {second} | {busy} |")
-    soon = [(name, busy) for name, _, (_, _, busy), _ in real_rows if busy and int(busy.replace(" ", "")) <= SOON]
+    soon = [(name, busy) for name, _, (_, _, busy), _ in real_rows if busy and int(busy.replace(",", "")) <= SOON]
     soon = [f"{re.sub(r'/(?:[^/]+/)*', ' ', name, count=1).removesuffix('.lua')} ({busy})" for name, busy in soon]
     killed = [re.sub(r"/(?:[^/]+/)*", " ", row[0], count=1).removesuffix(".lua") for row in real_rows if row[2][0].startswith("killed")]
     lines += ["", f"At a size up to {about(SOON)} these block a server with `BUSY`: {', '.join(soon + killed)}."]

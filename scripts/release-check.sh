@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the files of a release that can be built on this machine, and tests each: installs the packages in a clean root, starts the
-# command of their unit, scrapes it, and removes them. At the end it prints what was not done.
+# Builds the release files that can be built on this machine, and tests each: installs the packages in a clean root, starts
+# the command of their unit, scrapes it, and removes them. Prints the skipped steps at the end.
 #
-# The packages need root, debootstrap, dpkg-deb, rpmbuild and rpm; the static binary needs musl-gcc. What is missing is not tested.
+# The packages require root, debootstrap, dpkg-deb, rpmbuild and rpm; the static binary requires musl-gcc. Steps with
+# missing programs are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,7 @@ scratch=$(mktemp -d)
 omitted=()
 pids=()
 
-# Ends the processes that this script has started.
+# finish: ends the processes started by this script.
 finish() {
     local pid
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
@@ -68,13 +69,13 @@ start_server() {
     eventually accepts "$server_port" || fail "Redis does not start"
 }
 
-# target_is_up PORT: succeeds if the metrics say that the server is monitored.
+# target_is_up PORT: succeeds if the metrics report the target as up.
 target_is_up() {
     curl -sf --max-time 2 "http://127.0.0.1:$1/metrics" 2>/dev/null |
         grep '^redis_script_target_state{.*state="ok".*} 1$' >/dev/null
 }
 
-# scrape COMMAND…: runs an exporter with the test server as its target, and waits until the metrics have it.
+# scrape COMMAND…: runs an exporter with the test server as its target, and waits until the target is up.
 scrape() {
     local port exporter
     port=$(free_port)
@@ -86,7 +87,7 @@ scrape() {
     wait "$exporter" || fail "$1 ends with status $?"
 }
 
-# run_unit ROOT: runs the command of the unit that is installed in a root, as another user and with the environment of the unit.
+# run_unit ROOT: runs the command of the unit installed in a root, as a different user and with the environment of the unit.
 run_unit() {
     local root=$1 unit=$1/usr/lib/systemd/system/$name.service state=/var/lib/$name command words
     command=$(sed -n 's/^ExecStart=//p' "$unit")

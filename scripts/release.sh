@@ -32,7 +32,7 @@ field() {
     sed -n "/^\[package\]/,/^\[/ s/^$1 = \"\(.*\)\"$/\1/p" Cargo.toml
 }
 
-# absolute FOLDER: creates the folder and prints its absolute path.
+# absolute FOLDER: creates the directory and prints its absolute path.
 absolute() {
     mkdir -p "$1"
     realpath "$1"
@@ -52,7 +52,7 @@ version) field version ;;
 repository) field repository ;;
 check-version)
     version=$(field version)
-    # Each file with a version: its path, and the line that has it.
+    # Each file with a version: its path, and the line that contains it.
     while read -r file line; do
         grep -qxF "${line//_/ }" "$file" || fail "$file has another version than Cargo.toml; expected: ${line//_/ }"
     done <<FILES
@@ -103,9 +103,9 @@ sbom)
     cargo cyclonedx --version >/dev/null 2>&1 || cargo install --locked cargo-cyclonedx
     file=$name-$(field version).cdx
     cargo cyclonedx --format json --override-filename "$file"
-    # It writes one file for each member of the workspace; tests are not released.
+    # It writes one file for each workspace member; tests are not released.
     rm -f "tests/support/$file.json"
-    # The folder of the build is in identifiers.
+    # Identifiers contain the build directory.
     sed "s|file://$PWD|file:///$name|g" "$file.json" >"$folder/$file.json"
     rm "$file.json"
     ;;
@@ -115,7 +115,7 @@ checksums)
     find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%f\n' | sort | xargs sha256sum >SHA256SUMS
     ;;
 login)
-    # The token is on standard input, so that the process list does not show it.
+    # The token is passed on standard input to keep it out of the process list.
     docker login ghcr.io --username "$GITHUB_ACTOR" --password-stdin <<<"$GITHUB_TOKEN"
     helm registry login ghcr.io --username "$GITHUB_ACTOR" --password-stdin <<<"$GITHUB_TOKEN"
     ;;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cost against the number of targets, as SVG, from the table of benches/scale.rs.
+"""Plots the cost against the number of targets as SVG, from the table of benches/scale.rs.
 
 usage: scale-plot.py [FILE] > docs/scale.svg
 
@@ -9,14 +9,14 @@ FILE is docs/performance.md by default, or the output of `cargo bench --bench sc
 import math
 import sys
 
-# Column of the table, and the title of its chart.
+# Columns of the table, with the titles of their charts.
 PANELS = [
     ("CPU of a core", "CPU, % of a core"),
     ("memory (RSS)", "resident memory, MB"),
     ("as gzip", "/metrics with gzip, ms"),
     ("heartbeat late, p99", "heartbeat late (p99), ms"),
 ]
-# Factors to milliseconds; other units are as in the titles.
+# Factors to milliseconds; other units match the titles.
 SCALES = {"s": 1000.0}
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 28, 34, 40
@@ -38,7 +38,7 @@ def rows(lines):
 
 
 def number(cell):
-    """Number of a cell such as `1,000`, `3.7 s` or `13.0 %`; None if it was not measured."""
+    """Returns the number in a cell such as `1,000`, `3.7 s` or `13.0 %`; None if it was not measured."""
     words = cell.replace(",", "").split()
     try:
         return float(words[0]) * SCALES.get(words[-1], 1.0)
@@ -51,13 +51,13 @@ def label(value):
 
 
 def ticks(low, high):
-    """Powers of ten that enclose the values."""
+    """Returns the powers of ten that enclose the values."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return [10.0**exponent for exponent in range(first, max(last, first + 1) + 1)]
 
 
 def panel(title, points, left, top):
-    """One chart with logarithmic axes."""
+    """Returns a chart with logarithmic axes."""
     xs = ticks(*(f(x for x, _ in points) for f in (min, max)))
     ys = ticks(*(f(y for _, y in points) for f in (min, max)))
 

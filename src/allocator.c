@@ -1,7 +1,7 @@
 /*
  * Parameters of glibc's allocator, set before main(). Rust has no safe call for them.
  *
- * Large replies come and go. By default glibc raises the size from which it maps memory directly with the largest block
+ * Large replies come and go. By default, glibc raises the size from which it maps memory directly to that of the largest block
  * that was freed, up to 32 MiB. From then on such blocks fragment its heaps, of which each thread may have its own: 180 MB
  * instead of 95 with 50 hostile servers. A fixed size turns that off, so that freed blocks return to the system immediately.
  */

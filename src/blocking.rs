@@ -1,9 +1,9 @@
 //! Thread pools for blocking work without a time limit: name resolution and files.
 //!
-//! Neither the system's resolver nor a network file system has a time limit, and a blocked thread cannot be cancelled. So
-//! this work has a few threads per kind (16 in all), separate from the runtime's pool, which compression, logins and the
-//! state file need. The caller has a time limit of its own. Jobs with the same key run one after the other, so that a file or
-//! a name that hangs blocks one thread. The threads are not joined when the process ends.
+//! Neither the system's resolver nor a network file system has a time limit, and a blocked thread cannot be cancelled.
+//! Therefore, this work runs on a few threads per kind (16 in all), separate from the runtime's pool, which compression,
+//! logins and the state file need. Each caller has its own time limit. Jobs with the same key run one after another, so
+//! that a file or a name that hangs blocks only one thread. The threads are not joined when the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -25,7 +25,7 @@ const MAX_THREADS: usize = 16;
 /// Pool that resolves names of targets.
 pub(crate) static NAMES: Pool = Pool::new("names", 7, 5);
 
-/// Pool that resolves names of `/probe`. It is separate since clients may request any number of names.
+/// Pool that resolves names of `/probe`. It is separate because clients may request any number of names.
 pub(crate) static PROBED_NAMES: Pool = Pool::new("probed-names", 2, 1);
 
 /// Pool that reads passwords, certificates and configuration.
@@ -43,7 +43,7 @@ const MAX_SLOW_KEYS: usize = 10_000;
 /// Reason why a job has no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JobError {
-    /// The caller's time limit has passed. The job may still run; its result is dropped.
+    /// The caller's time limit has passed. The job may still be running; its result is dropped.
     #[error("no result within {0:?}")]
     TimedOut(Duration),
     /// The job panicked.
@@ -65,13 +65,13 @@ impl From<JobError> for io::Error {
 pub(crate) struct Pool {
     name: &'static str,
     max_threads: usize,
-    /// Maximum number of threads for keys whose last job was late. The others are reserved for the other keys.
+    /// Maximum number of threads for keys whose last job was late. The other threads are reserved for the other keys.
     max_slow: usize,
     state: Mutex<State>,
     wake: Condvar,
 }
 
-/// A job; returns true if its caller still waited for the result.
+/// A job; returns true if its caller was still waiting for the result.
 type Job = Box<dyn FnOnce() -> bool + Send>;
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ struct State {
     queues: BTreeMap<OsString, Queue>,
     /// Keys with waiting jobs and no running one, by the ticket of the first job.
     ready: BTreeMap<u64, OsString>,
-    /// As `ready`, for keys whose last job was late.
+    /// Like `ready`, for keys whose last job was late.
     ready_slow: BTreeMap<u64, OsString>,
     /// Keys whose last job was late.
     slow: BTreeSet<OsString>,
@@ -190,7 +190,7 @@ impl Pool {
         Self { name, max_threads, max_slow, state: Mutex::new(State::new()), wake: Condvar::new() }
     }
 
-    /// Queues a job, and waits for its result for at most `limit`. A job that has not begun by then never runs.
+    /// Queues a job and waits at most `limit` for its result. A job that has not begun by then never runs.
     ///
     /// # Errors
     /// The limit has passed, or the job panicked.
@@ -229,7 +229,7 @@ impl Pool {
         }
         if ready > state.idle && state.threads < self.max_threads {
             let started = thread::Builder::new().name(self.name.to_owned()).spawn(|| self.work());
-            // If the system cannot start a thread, the job waits for another thread, or for the next call.
+            // If the system cannot start a thread, the job waits for another thread or for the next call.
             state.threads += usize::from(started.is_ok());
         }
     }
@@ -259,7 +259,7 @@ impl Pool {
     }
 }
 
-/// Removes a job that has not begun when its caller stops waiting.
+/// Removes a job that has not begun if its caller stops waiting.
 struct Waiting<'a> {
     pool: &'static Pool,
     key: &'a OsStr,
@@ -273,7 +273,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Resolves a name with the system's resolver (`/etc/hosts`, DNS, other sources of `nsswitch.conf`), at most one lookup per
-/// name at a time. An IP address takes no thread.
+/// name at a time. An IP address needs no thread.
 ///
 /// # Errors
 /// Errors of the resolver, or no answer within `limit`.
@@ -290,7 +290,7 @@ pub(crate) async fn resolve(
     pool.run(host, limit, move || (name, port).to_socket_addrs().map(Iterator::collect)).await?
 }
 
-/// Returns the key of jobs that read a file: its directory, since file systems hang, not single files.
+/// Returns the key of jobs that read a file: its directory, because whole file systems hang rather than single files.
 pub(crate) fn folder_of(file: &Path) -> &OsStr {
     file.parent().unwrap_or(file).as_os_str()
 }
@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// Far longer than any job here takes.
+    /// Limit that is much longer than any job here takes.
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// Limit for jobs that hang.
@@ -315,7 +315,7 @@ mod tests {
         Box::leak(Box::new(Pool::new("test", max_threads, max_slow)))
     }
 
-    /// Jobs that block until this is dropped.
+    /// Source of jobs that block until it is dropped.
     #[derive(Default)]
     struct Hang {
         over: Arc<(Mutex<bool>, Condvar)>,

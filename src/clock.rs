@@ -1,24 +1,24 @@
-//! Monotonic and wall clock. This file reads the time for everything that is counted or shown; pure code takes
-//! [`Timestamps`] as an argument. `ARCHITECTURE.md` lists the files that read a clock for other purposes.
+//! Monotonic and wall clock. All times that are counted or shown are read here; pure code takes [`Timestamps`] as an
+//! argument. `ARCHITECTURE.md` lists the files that read a clock for other purposes.
 
 use std::ops::{Add, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Instant on the monotonic clock. It counts from the Unix epoch: the wall clock is read once, at the start of the process,
-/// and never again. So it never goes back, and can be compared with an instant that a former process saved.
+/// Instant on the monotonic clock, as the time since the Unix epoch. The clock is set from the wall clock only once, at the
+/// start of the process, so it never goes back. An instant can be compared with one that a previous process saved.
 ///
 /// Arithmetic saturates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mono(Duration);
 
-/// Instant on a wall clock, of this machine or of a server; may jump. Arithmetic saturates.
+/// Instant on the wall clock of this machine or of a server. Such a clock may jump. Arithmetic saturates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unix(Duration);
 
 impl Mono {
-    /// Unix epoch; earlier than everything that is measured.
+    /// Unix epoch, which is earlier than any measurement.
     pub(crate) const EPOCH: Self = Self(Duration::ZERO);
 
     /// Instant at this distance from the Unix epoch.
@@ -125,7 +125,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Creates a clock whose two sides agree now.
+    /// Creates a clock whose monotonic clock and wall clock agree now.
     #[must_use]
     pub(crate) fn start() -> Self {
         Self { start: Instant::now(), epoch: Mono(unix().0) }
@@ -143,7 +143,7 @@ impl Clock {
         self.epoch + self.start.elapsed()
     }
 
-    /// Converts to the runtime's clock; an instant before the start of the process becomes that start.
+    /// Converts an instant to the runtime's clock. An instant before the start of the process becomes the start.
     #[must_use]
     pub(crate) fn instant(&self, mono: Mono) -> Instant {
         self.start + mono.since(self.epoch)

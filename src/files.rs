@@ -18,15 +18,15 @@ const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval between attempts to read from a pipe.
 const PIPE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Opens a file for reading. Unlike [`File::open`] it does not block until a pipe has a writer.
+/// Opens a file for reading. Unlike [`File::open`], it does not block until a pipe has a writer.
 ///
 /// # Errors
-/// Errors of the system.
+/// Errors of the operating system.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// True for a file that every user of the machine may change.
+/// True for a regular file that every user of the machine may change.
 pub(crate) fn is_writable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o002 != 0)
 }
@@ -42,8 +42,8 @@ pub(crate) fn read(source: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a UTF-8 file on a thread that may block. A pipe has [`PIPE_TIMEOUT`]; a file system that hangs blocks without
-/// limit, so that a runtime calls this on a thread of [`FILES`] only.
+/// Reads a UTF-8 file on a thread that may block. A pipe must deliver its content within [`PIPE_TIMEOUT`]. A file system
+/// that hangs blocks without limit, so a runtime must call this only on a thread of [`FILES`].
 ///
 /// # Errors
 /// As for [`read`]; the content is not UTF-8; a pipe delivered nothing in time.
@@ -54,8 +54,8 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     }
 }
 
-/// Reads a UTF-8 file for a caller that has a time limit of its own. On a file system that hangs this takes one thread of
-/// [`FILES`] per directory; a pipe takes none.
+/// Reads a UTF-8 file for a caller that has its own time limit. On a file system that hangs, this occupies one thread of
+/// [`FILES`] per directory; a pipe occupies none.
 ///
 /// # Errors
 /// As for [`read`], or the content is not UTF-8.
@@ -73,7 +73,7 @@ pub(crate) async fn read_text_async(path: &Path, limit: u64) -> io::Result<Strin
     }
 }
 
-/// An opened file: the content of a regular one, or a pipe that is still to be read.
+/// An opened file: the content of a regular file, or a pipe that has not been read yet.
 enum Source {
     Content(Vec<u8>),
     Pipe(File),
@@ -171,7 +171,7 @@ mod tests {
                 move || {
                     let mut pipe = File::options().write(true).open(path).unwrap();
                     for part in ["12", "34"] {
-                        // The reader may have closed it, once it has seen too much.
+                        // The reader may have closed the pipe after it received too much.
                         let _ = pipe.write_all(part.as_bytes());
                     }
                 }

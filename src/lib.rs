@@ -2,8 +2,8 @@
 //!
 //! `ARCHITECTURE.md` describes the modules and the data flow between them.
 //!
-//! The crate exists for its binary: [`run`] is the program, [`lint`] its linter, [`metrics_document`] makes the page of
-//! metrics in `docs/`. Fuzz targets see `fuzzing` too, which other builds do not have.
+//! The crate exists for its binary: [`run`] is the program, [`lint`] its linter, and [`metrics_document`] generates the page
+//! of metrics in `docs/`. The module `fuzzing` exists only in builds for fuzzing and for tests.
 
 mod blocking;
 mod cli;

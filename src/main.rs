@@ -1,4 +1,4 @@
-//! Runs the command line.
+//! Entry point of the exporter and its subcommands.
 
 use std::process::ExitCode;
 

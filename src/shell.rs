@@ -9,7 +9,7 @@ pub(crate) fn redis_cli(config: &TargetConfig) -> String {
     command_line(config, config.credentials.user.as_deref())
 }
 
-/// Returns the start of the same command line for the user `default`, who may change users. The user of the exporter may not.
+/// Returns the start of the same command line for the user `default`, who may manage ACL users, unlike the exporter's user.
 pub(crate) fn admin_cli(config: &TargetConfig) -> String {
     command_line(config, None)
 }
@@ -62,7 +62,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
 
-    /// Returns the target of these flags.
+    /// Returns the target that these flags configure.
     fn target(flags: &[&str]) -> TargetConfig {
         let words = std::iter::once("redis-script-exporter").chain(flags.iter().copied());
         Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap().targets.remove(0)
@@ -90,7 +90,7 @@ mod tests {
                 "redis-cli -h cache -p 6379 --tls --cacert '/etc/my ca.pem' --cert /etc/c.pem --key /etc/c.key --askpass",
             ),
             (&["--redis.addr=unix:///run/a%20b.sock?pass=sesame"], "redis-cli -s '/run/a b.sock' --askpass"),
-            // Certificates apply to targets with TLS only.
+            // Certificates apply only to targets with TLS.
             (&["--redis.addr=cache", "--redis.tls-ca-file=/etc/ca.pem"], "redis-cli -h cache -p 6379"),
         ] {
             let line = redis_cli(&target(flags));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_administrator_is_the_user_default() {
+    fn an_administrator_logs_in_as_the_default_user() {
         let config = target(&["--redis.addr=rediss://exporter:sesame@cache"]);
         assert_eq!(admin_cli(&config), "redis-cli -h cache -p 6379 --tls --askpass");
         assert_eq!(admin_cli(&target(&["--redis.addr=cache"])), "redis-cli -h cache -p 6379");

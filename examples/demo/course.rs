@@ -1,14 +1,15 @@
-//! Course of the demonstration: its blockages, when the exporter saw each, and which notifications are about it.
+//! Course of the demo: its blockages, the time at which the exporter detected each, and the notifications about it.
 //!
-//! Scripts that the user runs meanwhile are blockages of their own: their notifications are never timed by a script of the
-//! demonstration. Times are durations since its start.
+//! Scripts that the user runs during the demo are separate blockages, so their notifications are never attributed to a
+//! script of the demo. Times are durations since the start of the demo.
 
 use std::time::Duration;
 
-/// Maximum difference between the beginning of a blockage and that which the exporter derives.
+/// Maximum difference between the start of a blockage and the start derived by the exporter.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
-/// Time after the end of a blockage for which notifications are about it: `RedisScriptUnkillable` waits for the next INFO.
+/// Time after the end of a blockage during which notifications are still attributed to it: `RedisScriptUnkillable` waits
+/// for the next INFO.
 const AFTERMATH: Duration = Duration::from_secs(20);
 
 /// A blockage.
@@ -27,7 +28,7 @@ pub(crate) struct Blockage {
 pub(crate) enum Event {
     /// The exporter reports the server as blocked.
     Seen,
-    /// Clients get BUSY.
+    /// Clients receive BUSY.
     Busy,
     /// A notification of severity `warning` arrives.
     Warned,
@@ -52,12 +53,12 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// Blockages by scripts of the demonstration.
+    /// Returns the blockages by scripts of the demo.
     pub(crate) fn told(&self) -> impl Iterator<Item = &Blockage> {
         self.blockages.iter().filter(|blockage| blockage.name.is_some())
     }
 
-    /// A script of the demonstration begins.
+    /// Records that a script of the demo begins.
     pub(crate) fn begin(&mut self, at: Duration, name: &str) {
         self.push(Some(name.to_owned()), at);
     }
@@ -66,21 +67,21 @@ impl Course {
         self.blockages.push(Blockage { name, began, ended: None, events: Vec::new() });
     }
 
-    /// Notes an event of the script that runs.
+    /// Records an event of the running script.
     pub(crate) fn note(&mut self, at: Duration, event: Event) {
         if let Some(blockage) = self.blockages.last_mut().filter(|blockage| blockage.ended.is_none()) {
             blockage.add(at, event);
         }
     }
 
-    /// The script of the demonstration has ended.
+    /// Records that the script of the demo has ended.
     pub(crate) fn end(&mut self, at: Duration) {
         if let Some(blockage) = self.blockages.last_mut() {
             blockage.ended.get_or_insert(at);
         }
     }
 
-    /// The exporter says for how long the server has been blocked; zero if it is not.
+    /// Records for how long the server has been blocked according to the exporter; zero if it is not blocked.
     pub(crate) fn observe(&mut self, at: Duration, blocked: Duration) {
         let began = at.saturating_sub(blocked);
         let open = self.blockages.last_mut().filter(|last| last.ended.is_none());
@@ -93,7 +94,7 @@ impl Course {
             Some(blockage) => blockage.add(at, Event::Seen),
             None if blocked.is_zero() => {}
             None => {
-                // Right after the end of a script the exporter still shows it.
+                // Right after the end of a script, the exporter still reports it.
                 let known = self.blockages.last().and_then(|last| last.ended);
                 if known.is_none_or(|ended| began + TOLERANCE > ended && at > ended + TOLERANCE) {
                     self.push(None, began);
@@ -103,7 +104,7 @@ impl Course {
         }
     }
 
-    /// A notification arrives. Returns the time since the moment that it is about, if it is about a blockage.
+    /// Records a notification. If it is about a blockage, returns the time since the event that caused it.
     pub(crate) fn notified(&mut self, at: Duration, page: Notification<'_>) -> Option<String> {
         let last = self.blockages.iter_mut().rev().find(|blockage| blockage.began <= at)?;
         let after_end = last.ended.map(|ended| at.saturating_sub(ended));
@@ -125,7 +126,7 @@ impl Course {
 }
 
 impl Blockage {
-    /// Adds an event, unless there was one of its kind.
+    /// Adds an event, unless there already is one of this type.
     fn add(&mut self, at: Duration, event: Event) {
         if !self.events.iter().any(|&(_, one)| one == event) {
             self.events.push((at, event));
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(course.notified(ms(8100), running(false, true)).unwrap(), "1.0 s after it ended");
         let slow = Notification { alertname: "RedisSlowScript", is_firing: true, is_critical: true };
         assert_eq!(course.notified(ms(8200), slow).unwrap(), "1.1 s after it ended");
-        // It is resolved a minute later.
+        // The alert is resolved a minute later.
         assert_eq!(course.notified(ms(70_000), Notification { is_firing: false, ..slow }), None);
         let told: Vec<&Blockage> = course.told().collect();
         let events = [
@@ -180,17 +181,17 @@ mod tests {
         course.begin(ms(1000), "a");
         course.observe(ms(1300), ms(300));
         course.end(ms(4000));
-        // The exporter notices the end a moment later.
+        // The exporter detects the end shortly afterwards.
         course.observe(ms(4100), ms(3100));
         course.observe(ms(4300), ms(0));
-        // Five minutes later somebody tries another script.
+        // Five minutes later, the user runs another script.
         course.observe(ms(300_400), ms(400));
         assert_eq!(course.notified(ms(302_000), running(true, false)).unwrap(), "2.0 s after it began");
         course.observe(ms(304_000), ms(4000));
         course.observe(ms(304_200), ms(0));
         assert_eq!(course.notified(ms(305_200), running(false, false)).unwrap(), "1.0 s after it ended");
         assert_eq!(course.told().count(), 1);
-        // Much later an alert ends that belongs to nothing that runs.
+        // Much later, an alert is resolved that belongs to no running script.
         assert_eq!(course.notified(ms(400_000), running(false, false)), None);
     }
 }

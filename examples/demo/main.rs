@@ -1,7 +1,8 @@
-//! From a script to a page, on one machine: a server, the exporter, Prometheus with the shipped rules, Alertmanager with
-//! the shipped routes, and a receiver in the place of the pager; then scripts that block the server, and what comes of it.
+//! From a script to a page, on one machine. Starts a server, the exporter, Prometheus with the shipped rules, Alertmanager
+//! with the shipped routes, and a receiver in place of a pager. Then runs scripts that block the server, and prints the
+//! effects.
 //!
-//! `make demo` runs it. It stays up until Ctrl-C, or for `DEMO_SECONDS` after the last script, and leaves nothing behind.
+//! `make demo` runs it. It runs until Ctrl-C, or for `DEMO_SECONDS` after the last script, and leaves nothing behind.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,25 +45,25 @@ use test_support::server::{Kind, Server, available};
 use crate::course::{Course, Event, Notification};
 use crate::picture::picture;
 
-/// From when on the server answers BUSY. Its default of 5 s would only make the demonstration longer.
+/// Time after which the server replies BUSY. The default of 5 s would only make the demo longer.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
 
 /// Time for which the server is BUSY before the script is killed.
 const REACTION: Duration = Duration::from_secs(3);
 
-/// Time limit for the last page: the server's count of refused kills is read every 5 s, once it answers again.
+/// Time limit for the last page: the server's count of rejected kills is read every 5 s, once the server responds again.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Interval between looks at the exporter and the server.
+/// Interval between polls of the exporter and the server.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The time between two scripts: for the pages to arrive, and because one right after the other is one long blockage.
+/// Time between two scripts. It allows the pages to arrive, and keeps the scripts from being one long blockage.
 const BREATH: Duration = Duration::from_secs(4);
 
-/// Duration of a script that is to be killed.
+/// Duration of a script that will be killed.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
-/// A script that compares each order with each other one: fast in tests, endless in production.
+/// A script that compares each order with every other one: fast in tests, endless in production.
 const RECOUNT: &str = "\
 local orders, equal = redis.call('LRANGE', KEYS[1], 0, -1), 0
 for i = 1, #orders do
@@ -73,24 +74,24 @@ end
 return equal
 ";
 
-/// Number of orders on the demonstration's server.
+/// Number of orders on the demo's server.
 const ORDERS: usize = 200_000;
 
 /// Maximum length of a line of a page's text, in characters.
 const WIDTH: usize = 80;
 
-/// Scripts that run for as long as they are told, by name. Each has a file for `--script.dir`.
+/// Names of scripts that run for a given time. Each has a file for `--script.dir`.
 const SCRIPTS: [&str; 6] = ["rate_limit", "take_lock", "pop_jobs", "sum_cart", "settle_invoices", "pay_out"];
 
 /// Name of the function, in the library `reports`.
 const FUNCTION: &str = "monthly_report";
 
-/// Commands that end the demonstration's wait.
+/// Events that end the demo.
 #[derive(PartialEq)]
 enum End {
     /// Ctrl-C, or a request to terminate.
     Interrupted,
-    /// All scripts have run; or it did not go well.
+    /// All scripts have run, or the demo has failed.
     Told { well: bool },
 }
 
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
 
     let (ends, inbox) = channel();
     let interrupt = ends.clone();
-    // Nobody is left to tell only when we are about to end anyway.
+    // Sending fails only if the demo is about to end anyway.
     ctrlc::set_handler(move || _ = interrupt.send(End::Interrupted)).expect("Ctrl-C can be handled");
 
     let server = Server::builder(kind).config(format!("lua-time-limit {}", TIME_LIMIT.as_millis())).start();
@@ -144,7 +145,7 @@ fn main() -> ExitCode {
     match inbox.recv() {
         Ok(End::Told { well: true }) => (),
         Ok(End::Interrupted) => {
-            // The story is cut off in the middle of a script; that its connection breaks now is no news to anybody.
+            // The demo is interrupted in the middle of a script, so the panic from its broken connection is not reported.
             std::panic::set_hook(Box::new(|_| ()));
             return ExitCode::SUCCESS;
         }
@@ -173,7 +174,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Programs that make pages out of metrics.
+/// Programs that turn metrics into pages.
 struct Paging {
     prometheus: Prometheus,
     alertmanager: Alertmanager,
@@ -193,7 +194,7 @@ impl Paging {
     }
 }
 
-/// Writes the scripts to a directory for `--script.dir`: what runs then has the names of these files.
+/// Writes the scripts to a directory for `--script.dir`: running scripts are then shown with the names of these files.
 fn sources() -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     for name in SCRIPTS {
@@ -208,7 +209,7 @@ fn write(folder: &Path, name: &str, source: &str) {
     std::fs::write(folder.join(format!("{name}.lua")), source).expect("a temporary folder is writable");
 }
 
-/// Says who takes part, and where to look.
+/// Prints the programs involved and their addresses.
 fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
     let row = |who: &str, what: String| println!("{} {what}", bold(&format!("{who:<13}")));
     row("status page", bold(&format!("http://{}/", exporter.addr())));
@@ -219,7 +220,7 @@ fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
     row("metrics", format!("http://{}/metrics", exporter.addr()));
     if let Some(paging) = paging {
         let prometheus = paging.prometheus.addr();
-        // Debian's has the old page only.
+        // Debian's Prometheus has only the old page.
         let found = |path: &&str| http::get(prometheus, path).is_ok_and(|answer| answer.status == 200);
         let path = ["/alerts", "/classic/alerts"].into_iter().find(found).unwrap_or("/");
         row("Prometheus", format!("http://{prometheus}{path}"));
@@ -232,7 +233,7 @@ fn introduce(server: &Server, exporter: &Exporter, paging: Option<&Paging>) {
     println!();
 }
 
-/// Waits until Prometheus has scraped and evaluated once; tells whether somebody wanted it to end before.
+/// Waits until Prometheus has scraped and evaluated once. Returns true if the demo was interrupted before that.
 fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<End>) -> bool {
     println!("Prometheus takes some 10 s to find its targets …");
     while prometheus.readiness().is_err() {
@@ -243,7 +244,7 @@ fn interrupted_before_ready(prometheus: &Prometheus, inbox: &Inbox<End>) -> bool
     false
 }
 
-/// When everything happened.
+/// Times of all events.
 #[derive(Clone)]
 struct Clock {
     begin: Instant,
@@ -257,7 +258,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Prints one line: when, who, what.
+    /// Prints one line: time, source and event.
     fn say(&self, who: &str, what: &str) {
         self.say_at(Instant::now(), who, what);
     }
@@ -266,7 +267,7 @@ impl Clock {
         println!("{:6.1} s  {who:<9} {what}", at.duration_since(self.begin).as_secs_f64());
     }
 
-    /// Changes the course, at this time.
+    /// Changes the course at this time.
     fn note<T>(&self, at: Instant, change: impl FnOnce(&mut Course, Duration) -> T) -> T {
         change(&mut self.course.lock().unwrap(), at.duration_since(self.begin))
     }
@@ -276,7 +277,7 @@ impl Clock {
     }
 }
 
-/// The course of the demonstration.
+/// Runs the demo.
 struct Story {
     clock: Clock,
     kind: Kind,
@@ -286,7 +287,7 @@ struct Story {
 }
 
 impl Story {
-    /// Tells in the background what the exporter sees, and which pages arrive.
+    /// Prints in the background what the exporter reports and which pages arrive.
     fn watch(&self) {
         let (clock, exporter) = (self.clock.clone(), self.exporter);
         thread::spawn(move || watch_exporter(&clock, exporter));
@@ -353,13 +354,13 @@ impl Story {
         }
     }
 
-    /// Loads a script and runs it to its end.
+    /// Loads a script and runs it until it ends.
     fn run(&self, caller: &mut Client, name: &str, time: Duration) {
         let sha1 = load(caller, &named(name));
         self.block(caller, name, &evalsha(&sha1, time), "SCRIPT");
     }
 
-    /// Rehearses the script that blocks the server next, and prints the result without the table.
+    /// Rehearses the script that will block the server next, and prints the result without the table.
     fn rehearse(&self) {
         let folder = TempDir::new().expect("a temporary folder");
         write(folder.path(), "recount_everything", RECOUNT);
@@ -378,7 +379,8 @@ impl Story {
         }
     }
 
-    /// Runs something until it ends or is killed; another client meanwhile finds out what that means for everybody.
+    /// Runs a script or function until it ends or is killed. In the meantime, another client shows the effect on other
+    /// clients.
     fn block(&self, caller: &mut Client, name: &str, command: &[String], kind: &str) {
         let mut other = Client::connect(self.server);
         self.clock.note(Instant::now(), |course, at| course.begin(at, name));
@@ -427,18 +429,18 @@ fn chapter(title: &str) {
     println!("\n{}", bold(&format!("── {title}")));
 }
 
-/// A script of its own with this name in its first line. `pay_out` writes before it waits.
+/// Returns a script with this name in its first line, which makes its SHA1 unique. `pay_out` writes before it waits.
 fn named(name: &str) -> String {
     let write = if name == "pay_out" { "redis.call('SET', 'invoice:42', 'paid')\n" } else { "" };
     format!("-- {name}\n{write}{BUSY_LOOP}")
 }
 
-/// A library with the function [`FUNCTION`], which runs for as long as it is told.
+/// Returns a library with the function [`FUNCTION`], which runs for a given time.
 fn library() -> String {
     BUSY_LIBRARY.replace("name=busy", "name=reports").replace(BUSY_FUNCTION, FUNCTION)
 }
 
-/// Tells each time that the exporter sees something else, as long as it answers.
+/// Prints each change of the state reported by the exporter, for as long as the exporter responds.
 fn watch_exporter(clock: &Clock, exporter: SocketAddr) {
     let mut last = "ok".to_owned();
     while let Ok(answer) = http::get(exporter, "/metrics") {
@@ -460,7 +462,7 @@ fn watch_exporter(clock: &Clock, exporter: SocketAddr) {
     }
 }
 
-/// Tells of each page once: a notification repeats the other alerts of its group.
+/// Prints each page once; a notification repeats the other alerts of its group.
 fn watch_pages(clock: &Clock, receiver: &Receiver) {
     let mut told = BTreeSet::new();
     let mut seen = 0;
@@ -502,17 +504,17 @@ fn tell_page(clock: &Clock, page: &Page) {
     }
 }
 
-/// Reply of a script, or the reason for having none.
+/// Describes the reply of a script, or returns its error.
 fn outcome(answer: &Value) -> String {
     if matches!(answer, Value::Int(_)) { "with an answer".to_owned() } else { text(answer) }
 }
 
-/// The first sentence of an answer: errors explain themselves at length.
+/// Returns the first sentence of a reply, because error replies are long.
 fn first_sentence(text: &str) -> &str {
     text.split_once(". ").map_or(text, |(first, _)| first.trim_end_matches('.'))
 }
 
-/// A text in lines that go with the rest.
+/// Wraps a text to lines of at most [`WIDTH`] characters.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -530,7 +532,7 @@ fn bold(text: &str) -> String {
     paint("1", text)
 }
 
-/// Colours a text if somebody looks at it.
+/// Colours a text if the output is a terminal.
 fn paint(code: &str, text: &str) -> String {
     static COLOURS: LazyLock<bool> =
         LazyLock::new(|| std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());

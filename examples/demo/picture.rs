@@ -1,14 +1,14 @@
-//! Picture of what happened, for a terminal: a time line of each blockage.
+//! Timeline of each blockage, drawn for a terminal.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::course::{Blockage, Event};
 
-/// Length of the longest time line, in characters.
+/// Length of the longest timeline, in characters.
 const LENGTH: usize = 60;
 
-/// Marks and their meaning.
+/// Marks and their meanings.
 const MARKS: [(Event, char, &str); 5] = [
     (Event::Seen, 's', "seen by the exporter"),
     (Event::Warned, 'w', "warning arrives"),
@@ -17,7 +17,7 @@ const MARKS: [(Event, char, &str); 5] = [
     (Event::Killed, 'K', "killed"),
 ];
 
-/// Draws blockages, each of which began at the left edge.
+/// Draws blockages, each of which begins at the left edge.
 pub(crate) fn picture(blockages: &[&Blockage]) -> String {
     let length =
         |blockage: &Blockage| blockage.ended.unwrap_or(blockage.began).saturating_sub(blockage.began);
@@ -35,7 +35,7 @@ pub(crate) fn picture(blockages: &[&Blockage]) -> String {
             let Some(&(at, _)) = blockage.events.iter().find(|(_, one)| *one == event) else { continue };
             let since = at.saturating_sub(blockage.began);
             told.push(format!("{mark} {:.1}", since.as_secs_f64()));
-            // Marks of the same column are next to each other.
+            // Marks in the same column are placed next to each other.
             let free =
                 (index(column(since)).min(end)..=end).find(|&at| at < line.len() && "─┤".contains(line[at]));
             if let Some(at) = free {
@@ -55,7 +55,7 @@ fn name(blockage: &Blockage) -> &str {
     blockage.name.as_deref().unwrap_or("your script")
 }
 
-/// Numbers above the columns of full seconds.
+/// Returns the scale, with numbers above the columns of full seconds.
 fn scale(longest: f64) -> String {
     let step = if longest > 20.0 {
         5
@@ -74,7 +74,7 @@ fn scale(longest: f64) -> String {
     text
 }
 
-/// Column of a number of columns.
+/// Converts a number of columns to an index.
 fn index(columns: f64) -> usize {
     let numbered = (0_u32..).zip(0..LENGTH);
     numbered

@@ -36,7 +36,7 @@ MAX_SIZE = 300_000
 
 
 class Unreadable(Exception):
-    """A library that cannot be read."""
+    """Error about a library that cannot be read."""
 
 
 def version_key(version):
@@ -48,7 +48,7 @@ def git(repository, *arguments, data=None):
 
 
 def clone(cache, name):
-    """Folder of a bare clone; cloned if it is missing."""
+    """Returns the directory of a bare clone, which is created if it is missing."""
     folder = cache / "git" / name.replace("/", "+")
     for known in (folder / "repo", folder):
         if (known / "HEAD").exists():
@@ -62,7 +62,7 @@ def clone(cache, name):
 
 
 class Blobs:
-    """Contents of a repository's files, read once each."""
+    """Contents of a repository's files, each read once."""
 
     def __init__(self, repository):
         self.process = subprocess.Popen(
@@ -89,7 +89,7 @@ class Blobs:
 
 
 def of_git(library, cache):
-    """Versions of a repository, each with the files that match the library's patterns."""
+    """Yields the versions of a repository, each with the files that match the library's patterns."""
     repository = clone(cache, library["git"])
     tag_pattern = re.compile(library.get("tags", r"v?(\d+(?:\.\d+)+)"))
     versions = {}
@@ -183,7 +183,7 @@ def raw(files, cache=None):
 
 
 def erb(files, cache=None):
-    """Lua files that are ERB templates: each partial is inserted once."""
+    """Expands Lua files that are ERB templates; each partial is inserted once."""
     lua = {path: source for path, source in files.items() if path.endswith(".lua")}
     def render(path, seen):
         def partial(match):
@@ -200,7 +200,7 @@ def erb(files, cache=None):
 
 
 def package(files, cache):
-    """Scripts of bull, bullmq and bottleneck: files that were composed for the package, or else the package's own loader."""
+    """Returns the scripts of bull, bullmq and bottleneck: the files composed for the package, or those of the package's own loader."""
     composed = {path: source for path, source in files.items() if "/scripts/" in path and path.endswith(".js")}
     commands = {path: source for path, source in files.items() if "/commands/" in path or path.startswith("lib/")}
     if composed:
@@ -223,20 +223,20 @@ TRANSFORMS = {
     "raw": lambda body: body,
     "strip": lambda body: body.strip(),
     "end": lambda body: body.rstrip(),
-    # Packages that were built on Windows.
+    # Packages built on Windows.
     "crlf": lambda body: body.replace("\r\n", "\n").replace("\n", "\r\n"),
-    # Each line without its leading white space, as rate-limit-redis does it.
+    # Removes the leading white space of each line, like rate-limit-redis.
     "lines": lambda body: re.sub(r"^\s+", "", body, flags=re.M).strip(),
 }
 
 
 def number_of_keys(name):
-    """Name of a script without the number of keys that bull and bullmq append to file names."""
+    """Returns the name of a script without the number of keys that bull and bullmq append to file names."""
     return re.sub(r"-\d+$", "", name)
 
 
 def scripts(library, cache):
-    """Rows (SHA1, fingerprint or None, name, version) of a library."""
+    """Returns the rows (SHA1, fingerprint or None, name, version) of a library."""
     read = next(read for kind, read in (("npm", of_npm), ("pypi", of_pypi), ("git", of_git)) if kind in library)
     versions = read(library, cache)
     loader = {"raw": raw, "erb": erb, "package": package}[library.get("loader", "raw")]
@@ -258,14 +258,14 @@ def scripts(library, cache):
 
 
 def fingerprint(body):
-    """Identity of a body that the slow log cuts, as Identity::fingerprint computes it; None if it is short."""
+    """Returns the identity of a body truncated by the slow log, as computed by Identity::fingerprint; None if the body is short."""
     if len(body) <= MAX_ARGUMENT:
         return None
     return hashlib.sha1(body[:MAX_ARGUMENT] + str(len(body)).encode()).hexdigest()[:12]
 
 
 def owners_of(name, rows):
-    """Owner (library, script, first, last version) by SHA1. A script that was renamed has its latest name."""
+    """Returns owners (library, script, first, last version) by SHA1. A renamed script has its latest name."""
     versions, names = defaultdict(set), defaultdict(set)
     for sha1, _, script, version in rows:
         key = version_key(version)
@@ -281,7 +281,7 @@ def owners_of(name, rows):
 
 
 def read_facts(path):
-    """Rows of a table of facts: SHA1, fingerprint or -, library, script, first and last version, source."""
+    """Returns the rows of a table of facts: SHA1, fingerprint or -, library, script, first and last version, source."""
     if not path.exists():
         return
     for line in path.read_text().splitlines():
@@ -291,7 +291,7 @@ def read_facts(path):
 
 
 def table(texts):
-    """Strings as their offsets and their text."""
+    """Encodes strings as their offsets and their text."""
     joined = b"".join(text.encode() for text in texts)
     offsets, at = [], 0
     for text in texts:
@@ -302,7 +302,7 @@ def table(texts):
 
 
 def encode(owners, cuts):
-    """The file, little endian: see src/script/catalogue/bundled.rs."""
+    """Encodes the file in little endian; see src/script/catalogue/bundled.rs."""
     sha1s = sorted(owners)
     libraries = sorted({owner[0] for all in owners.values() for owner in all})
     names = sorted({owner[1] for all in owners.values() for owner in all})
@@ -329,7 +329,7 @@ def encode(owners, cuts):
 
 
 def decode(data):
-    """Owners and unique fingerprints of a file that encode() wrote."""
+    """Decodes the owners and unique fingerprints in a file written by encode()."""
     _, sha1_count, owner_count, cut_count, *text_counts, _ = struct.unpack_from("<8I", data)
     at = 32
     def take(layout, count=1):
@@ -356,7 +356,7 @@ def decode(data):
 
 
 def document(read, missing, scripts):
-    """The page of libraries."""
+    """Returns the page about libraries."""
     rows = [f"| {name} | {source} | {versions} | {count} |" for name, (source, versions, count) in read.items()]
     gaps = [f"| {row['name']} | {row['reason']} |" for row in missing]
     return "\n".join([
@@ -370,7 +370,7 @@ def document(read, missing, scripts):
         "| --- | --- | --- | --- |",
         *rows,
         "",
-        "## Not or partly included",
+        "## Not included, or only in part",
         "",
         "| library | reason |",
         "| --- | --- |",
@@ -405,7 +405,7 @@ def main():
         for sha1, cut, *_ in rows:
             if cut:
                 cuts[cut].add(sha1)
-                # The present file has the script, and not its beginning: another script has the same.
+                # The current file contains the script but not its beginning, because another script has the same beginning.
                 if sha1 in former and cut not in former_cuts:
                     ambiguous.add(cut)
         found = owners_of(library["name"], rows)

@@ -1,4 +1,4 @@
-"""Scripts in the source files of libraries: string literals of several languages that contain Lua for Redis."""
+"""Finds scripts in the source files of libraries: string literals in several languages that contain Lua for Redis."""
 
 import ast
 import functools
@@ -32,7 +32,7 @@ def is_script(text):
 
 
 def name_before(source, position):
-    """Name of a literal: the variable or property it is assigned to, or else the function that contains it."""
+    """Returns the name of a literal: the variable or property it is assigned to, or otherwise the function that contains it."""
     before = source[max(0, position - 100):position]
     found = ASSIGNED_CALL.search(before)
     if found:
@@ -55,7 +55,7 @@ ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f", "v"
 
 
 def unescape(text):
-    """Value of a literal with backslashes, as JavaScript, Java, Go and C# read it."""
+    """Returns the value of a literal with backslash escapes in JavaScript, Java, Go or C#."""
     def one(match):
         body = match.group(1)
         if body == "\n":
@@ -119,7 +119,7 @@ def of_javascript(source):
 
 
 def joined(source, literals):
-    """Literals that stand alone, and sums of literals; a sum with any other operand is composed at run time."""
+    """Finds single literals and concatenations of literals. A concatenation with any other operand is composed at run time."""
     at = 0
     while at < len(literals):
         start, end, value = literals[at]
@@ -159,7 +159,7 @@ def of_java(source):
 
 
 def text_block(body):
-    """Value of a text block of Java."""
+    """Returns the value of a Java text block."""
     lines = body.split("\n")
     counted = [line for line in lines[:-1] if line.strip()] + [lines[-1] + "x" if not lines[-1].strip() else lines[-1]]
     indent = min((len(line) - len(line.lstrip()) for line in counted), default=0)
@@ -247,7 +247,7 @@ BY_EXTENSION = {
 
 @functools.cache
 def scripts_of(path, source):
-    """Scripts in a file: names and bodies. A script that has no name is named after the file."""
+    """Returns the scripts in a file, as names and bodies. A script without a name is named after the file."""
     base, _, extension = path.rpartition("/")[2].rpartition(".")
     if extension == "lua":
         return [(base, source)]

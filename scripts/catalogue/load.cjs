@@ -1,5 +1,5 @@
 // Prints the scripts that a package of bull, bullmq or bottleneck composes from its folder, as an object of name and body.
-// Usage: node load.cjs FOLDER; the modules that the package's own loader requires are found above the folder.
+// Usage: node load.cjs FOLDER; modules required by the package's own loader are resolved from the parents of the folder.
 const fs = require('fs');
 const path = require('path');
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rows of recorded.tsv from a recording of MONITOR, for libraries that compose their scripts at run time.
+"""Prints rows for recorded.tsv from a recording of MONITOR, for libraries that compose their scripts at run time.
 
     redis-cli MONITOR > monitor.txt        # while a program uses the library; end it with Ctrl-C
     scripts/catalogue/record.py LIBRARY VERSION monitor.txt

@@ -1,5 +1,5 @@
-// Puts every query of the dashboards to a Prometheus with the made history of history.mjs, and compares the answers with
-// what was done to the servers.
+// Runs every dashboard query on a Prometheus with the artificial history of history.mjs, and compares the results with the
+// events on the servers.
 //
 //   node answers.mjs DASHBOARD.json…                 compares
 //   node answers.mjs --draw FOLDER DASHBOARD.json…   writes pages that show the dashboards at each moment, too
@@ -12,12 +12,12 @@ const draw = process.argv[2] === '--draw' ? process.argv[3] : undefined;
 const files = process.argv.slice(draw ? 4 : 2);
 const dashboards = files.map((file) => ({ file: basename(file), json: JSON.parse(readFileSync(file, 'utf8')) }));
 
-/** Queries are evaluated this long after a second of the history, when all exporters have been scraped. */
+/** Time in seconds after a second of the history at which queries are evaluated; all exporters have been scraped by then. */
 const DELAY = 0.9;
 
 const problems = [];
 
-/** Every query: its place ("file: title refId"), expression and panel. */
+/** Every query: its location ("file: title refId"), expression and panel. */
 const queries = dashboards.flatMap(({ file, json }) => [
   ...json.panels.flatMap((panel) => (panel.targets ?? []).map((target) => ({ place: `${short(file)}: ${panel.title} ${target.refId}`, expr: target.expr, instant: target.instant, panel, target }))),
   ...json.annotations.list.filter((one) => one.expr).map((one) => ({ place: `${short(file)}: annotation ${one.name}`, expr: one.expr, instant: false })),
@@ -28,10 +28,10 @@ function short(file) {
   return file.replace(/^redis-scripts?-|\.json$/g, '');
 }
 
-/** A value that was chosen, as Grafana escapes it for a regular expression. */
+/** Escapes a selected value for a regular expression, as Grafana does. */
 const chosen = (text) => text.replace(/[.+*?()[\]{}^$|\\]/g, '\\\\$&');
 
-/** Puts in what Grafana puts in place of variables. */
+/** Replaces variables as Grafana does. */
 function substitute(expr, at, { job = '.+', instance = '.+', target = '.+', name = RENAMED } = {}) {
   const script = chosen(name === RENAMED ? scripts.settle : scripts[name] ?? name);
   const values = { __rate_interval_ms: RATE_INTERVAL * 1000, __rate_interval: `${RATE_INTERVAL}s`, __range: `${RANGE}s`, __from: (START + at - RANGE) * 1000, job, instance, target, name, script };
@@ -42,11 +42,11 @@ function substitute(expr, at, { job = '.+', instance = '.+', target = '.+', name
 }
 
 const prometheus = await Prometheus.start();
-/** Labels of the rows that each query has given. */
+/** Labels of the rows that each query has returned. */
 const seen = new Map(queries.map(({ place }) => [place, []]));
 const asked = new Set();
 
-/** Answer of a query at a moment, as rows of labels and value; with `end`, as the first point of a range to that second. */
+/** Result of a query at a moment, as rows of labels and value; with `end`, the first point of a range query up to that second. */
 async function rows(place, at, variables, end) {
   const query = queries.find((one) => one.place === place);
   if (!query) throw new Error(`there is no query ${place}`);
@@ -84,12 +84,12 @@ async function expect(place, at, expected, { variables, end, some = false } = {}
   if (!some && open.length > 0) tell(`${open.length} rows too many`);
 }
 
-// What was done, as numbers.
+// Expected numbers, computed from the events.
 
 const range = (at, window = RANGE) => (one) => one.at > at - window && one.at <= at;
 const of = (filter) => (one) => Object.entries(filter).every(([key, value]) => one[key] === value);
 const unseen = (at) => (one) => at === moments.gap && one.server === 'first' && one.at > GAP;
-/** The calls in the window that an exporter has told Prometheus. */
+/** Calls in the window that Prometheus has scraped. */
 const done = (at, filter = {}, window = RANGE) => calls.filter(range(at, window)).filter(of(filter)).filter((one) => !unseen(at)(one));
 const sum = (list, key = 'duration') => list.reduce((total, one) => total + one[key], 0);
 const by = (list, key) => {
@@ -112,7 +112,7 @@ async function compare() {
   const d = (title) => `detail: ${title}`;
   const m = moments;
 
-  // The first row: the worst truth.
+  // The first row shows the worst state.
   const worst = { fine: 0, blocked: 3, single: 0, gap: 9, resumed: 0, busyFunction: 5, between: 0, busyScript: 6, down: 8, degraded: 1 };
   for (const [moment, code] of Object.entries(worst)) await expect(o('Worst state now A'), m[moment], [[{}, code]]);
   // Entries were lost in the time range until 1650.
@@ -121,13 +121,13 @@ async function compare() {
   await expect(o('Servers, worst first A'), m.gap, [[FIRST, 9], [SECOND, 0], [CARTS, 0], [SESSIONS, 0]]);
   await expect(o('Servers, worst first A'), m.down, [[FIRST, 0], [SECOND, 6], [CARTS, 8], [SESSIONS, 0]]);
   await expect(o('Servers, worst first A'), m.down, [[SECOND, 6]], { variables: only(servers.second) });
-  // The rows without a target are the exporter's, once by /probe: its configuration was rejected.
+  // The rows without a target are those of the exporter, one of them scraped by /probe; its configuration was rejected.
   await expect(o('Servers, worst first A'), m.degraded, [[FIRST, 0], [SECOND, 0], [CARTS, 0], [SESSIONS, 1], [{ instance: servers.carts.instance, target: '' }, 1], [{ instance: SESSIONS.instance, target: '' }, 1]]);
   await expect(o('Servers, worst first B'), m.fine, []);
   await expect(o('Servers, worst first B'), m.busyFunction, [[SECOND, 8]]);
   await expect(o('Servers, worst first C'), m.busyFunction, [[{ ...SECOND, kind: 'function', name: 'rebuild_index' }, 1]]);
   await expect(o('Servers, worst first C'), m.between, []);
-  // Right after a function, the script is named, by its name.
+  // Right after a function, the running script is shown by its name.
   await expect(o('Servers, worst first C'), m.busyScript, [[{ ...SECOND, kind: 'script', name: RENAMED }, 1]]);
   await expect(o('Servers, worst first D'), m.fine, [[FIRST, 1], [SECOND, 1], [{ ...CARTS, address: '10.0.0.7:6379' }, 1], [SESSIONS, 1]]);
   await expect(o('State of each server A'), m.busyScript, [[FIRST, 0], [SECOND, 6], [CARTS, 0], [SESSIONS, 0]]);
@@ -139,7 +139,7 @@ async function compare() {
   await expect(o('Latest slow calls A'), m.fine, []);
   await expect(o('Latest slow calls A'), m.single, [[single, (START + 700) * 1000]]);
   await expect(o('Latest slow calls B'), m.single, [[single, 2.5]]);
-  // What an exporter has told remains while it is not scraped.
+  // Scraped values remain while the exporter is not scraped.
   await expect(o('Latest slow calls A'), m.gap, [[single, (START + 700) * 1000]]);
   await expect(o('Scripts by total time E'), m.gap, [[{ name: '~77aa01bc9d3e' }, 2], [{ name: 'settle' }, 0], [{ name: 'rebuild_index' }, 0]]);
   await expect(o('Problems A'), m.gap, [[{ ...FIRST, problem: "exporter not scraped: see Prometheus' page of targets" }, 1]]);
@@ -158,7 +158,7 @@ async function compare() {
   await expect(d('Latest slow calls A'), m.slow, mine.map(([labels, at]) => [labels, (START + at) * 1000]));
   await expect(d('Latest slow calls B'), m.slow, mine.map(([labels, , duration]) => [labels, duration]));
 
-  // Blockages. A counter that exists from the start has no first value to lose.
+  // Blockages. The counter exists from the start, so its first increase is not lost.
   const blocked = by(blockages.filter(range(m.slow)), (one) => `${one.server} ${one.cause}`);
   const causes = (value) => [...blocked.values()].map((list) => [{ instance: servers[list[0].server].instance, cause: list[0].cause }, value(list)]);
   await expect(o('Blockages by cause A'), m.slow, causes((list) => list.length));
@@ -173,13 +173,13 @@ async function compare() {
   await expect(o('Rejected and failed calls A'), 926, [[{}, 5, 2]]);
   await expect(o('Rejected and failed calls B'), 932, [[{}, 3, 1.1]]);
 
-  // Calls by script: exact, over the first call of a script, a gap, a restart with its counters, and a new name.
+  // Calls by script: exact across the first call of a script, a gap, a restart that keeps the counters, and a new name.
   const plain = (name) => name;
   for (const [at, rename] of [[m.young, plain], [m.fine, plain], [m.single, plain], [m.gap, plain], [m.resumed, plain], [m.renamed, named], [m.busyScript, named], [m.slow, named]]) {
     await expect(o('Scripts by total time A'), at, perName(at, (list) => sum(list), {}, RANGE, rename));
     await expect(o('Scripts by total time B'), at, perName(at, (list) => list.length, {}, RANGE, rename));
   }
-  // A restart without state: what was before it counts, and Prometheus extrapolates.
+  // A restart without state: earlier calls are counted, and Prometheus extrapolates.
   await expect(o('Scripts by total time B'), m.restarted, perName(m.restarted, (list) => list.length).map(([labels, value]) => [labels, value, 1.5]));
   // A single call is its own p99.
   await expect(o('Scripts by total time C'), m.single, [[{ name: '~77aa01bc9d3e' }, 2.5]], { some: true });
@@ -187,7 +187,7 @@ async function compare() {
   await expect(o('Scripts by total time D'), m.slow, [[{ name: '~77aa01bc9d3e' }, 2.5], [{ name: 'checkout' }, 20], [{ name: 'rebuild_index' }, 12], [{ name: RENAMED }, 8]]);
   await expect(o('Scripts by total time E'), m.slow, [[{ name: '~77aa01bc9d3e' }, 2], [{ name: 'checkout' }, 2], [{ name: 'rebuild_index' }, 2], [{ name: RENAMED }, 2]]);
   await expect(o('Scripts by total time E'), m.fine, [[{ name: 'settle' }, 0], [{ name: 'rebuild_index' }, 0]]);
-  // The trend reaches 1 s from 0.7 s by 0.24 s a day.
+  // The trend grows from 0.7 s to 1 s by 0.24 s a day.
   const growing = { ...CARTS, name: 'creeping' };
   const days = (1 - 0.7 - (0.24 * m.fine) / 86400) / 0.24;
   for (const panel of [o('Days until --slow.warning'), d('Growth')]) {
@@ -237,7 +237,7 @@ async function compare() {
   await expect(o('Discovery C'), 1255, [[{ discovery: 'cluster' }, 1]]);
   await expect(o('Problems A'), 1255, [[{ instance: servers.carts.instance, target: '', problem: "discovery fails: read the exporter's log" }, 0]], { some: true });
 
-  // The detail of one script.
+  // Details of one script.
   const runs = (at, name, code, variables) => expect(d('Runs now? A'), at, [[{}, code]], { variables: { name, ...variables } });
   await runs(m.fine, 'settle', 0);
   await runs(m.blocked, 'settle', 2);
@@ -253,7 +253,7 @@ async function compare() {
     const list = done(at, { name: 'settle' });
     await expect(d('Calls A'), at, [[{ name }, list.length]], { variables });
     await expect(d('Total time A'), at, [[{ name }, sum(list)]], { variables });
-    // By the server's own counters, of which the first exporter sees none during the gap.
+    // Computed from the server's own counters, which the first exporter does not report during the gap.
     const share = sum(list) / sum(done(at));
     await expect(d('Share of all script time A'), at, [[{ name }, share, share * 0.2]], { variables });
     await expect(d('Longest A'), at, [[{ name }, Math.max(...list.map((one) => one.duration))]], { variables });
@@ -271,11 +271,11 @@ async function compare() {
   await expect(d('p99, mean and longest D'), 709, [[{}, 1]], one);
   await expect(d('p99, mean and longest E'), 709, [[{}, 2]], one);
   await expect(d('Durations A'), 701, [[{ le: '2' }, 0], [{ le: '5' }, 1], [{ le: '+Inf' }, 1]], { ...one, some: true });
-  // A chart with a new name has the time before it too.
+  // The chart of a renamed script includes the time before the new name.
   const before = { variables: { name: RENAMED }, end: m.renamed };
   await expect(d('Calls per minute, by server A'), 850, [[FIRST, 0], [SECOND, 15]], before);
   await expect(d('p99, mean and longest A'), 850, [[{ name: RENAMED }, 0.2]], before);
-  // The first seconds after the gap: 5,000 calls from before are no calls of these seconds.
+  // First seconds after the gap: 5,000 earlier calls must not be attributed to these seconds.
   for (const at of [841, 842, m.resumed, 844, 846]) {
     const both = (value) => [[FIRST, value('first')], [SECOND, value('second')]];
     const now = (server) => done(at, { name: 'settle', server }, RATE_INTERVAL);
@@ -302,7 +302,7 @@ async function compare() {
   for (const { place } of queries) if (!asked.has(place)) problems.push(`${place}: no answer is expected anywhere`);
 }
 
-/** Checks that the columns and legends that a panel changes exist. */
+/** Checks that the columns and legends that a panel overrides exist. */
 function columns(file, panel) {
   const place = `${short(file)}: ${panel.title}`;
   const isTable = panel.type === 'table';
@@ -344,14 +344,14 @@ async function pages(folder) {
         answers[key] = query.instant ? await prometheus.query(expr, end) : await prometheus.queryRange(expr, end - RANGE, end, 2);
       }
       const data = { dashboard: json, answers, moment, script: name, now: START + at + DELAY, range: RANGE, step: 2, detail: file in shown };
-      // A closing tag in a text would end the script of the page.
+      // A closing tag in a string would end the page's script element.
       const page = template.replace('/* DATA */ null', () => JSON.stringify(data).replaceAll('</', '<\\/'));
       writeFileSync(join(folder, `${json.uid}-${moment}.html`), page);
     }
   }
 }
 
-/** Checks that the series of the history are as docs/METRICS.md describes them. */
+/** Checks that the series of the history match their description in docs/METRICS.md. */
 function documented(series) {
   const text = readFileSync(join(dirname(new URL(import.meta.url).pathname), '../../docs/METRICS.md'), 'utf8');
   const known = new Map([['up', []]]);

@@ -1,17 +1,17 @@
 // Checks dashboards against the types that Grafana publishes for them.
 //
-//   node check.mjs FOLDER DASHBOARD.json…     FOLDER holds node_modules and takes what is written here
+//   node check.mjs FOLDER DASHBOARD.json…     FOLDER contains node_modules; generated files are written to it
 //
-// Grafana's schema comes as TypeScript. So each part of a dashboard becomes a literal of the type that it should have,
-// options and field settings by the panel's type, and the compiler says what does not fit: a missing field, one that
-// does not exist, a value that is not among the possible ones.
+// Grafana's schema is published as TypeScript. Each part of a dashboard is therefore written as a literal of its expected
+// type, with options and field settings according to the panel type. The compiler reports missing fields, unknown fields
+// and invalid values.
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 const [folder, ...files] = process.argv.slice(2);
 
-// Panel type → its name in the schema. One that is not here is a mistake, or wants a line here.
+// Panel type → its name in the schema. An unlisted type is an error, or must be added here.
 const panels = {
   bargauge: 'BarGauge',
   heatmap: 'Heatmap',
@@ -20,7 +20,7 @@ const panels = {
   table: 'Table',
   timeseries: 'TimeSeries',
 };
-// These have no field settings of their own.
+// These panels have no specific field settings.
 const plain = new Set(['bargauge', 'stat']);
 
 const types = '@grafana/schema/dist/types/raw';
@@ -28,7 +28,7 @@ const head = `
 import type * as D from '${types}/dashboard/x/dashboard_types.gen';
 ${Object.values(panels).map((name) => `import type * as ${name} from '${types}/composable/${name.toLowerCase()}/panelcfg/x/${name}PanelCfg_types.gen';`).join('\n')}
 
-/** A type as JSON has it: values of an enumeration are plain strings and numbers. */
+/** A type in its JSON form: enumeration values are plain strings and numbers. */
 type Json<T> = unknown extends T ? T
   : T extends string ? \`\${T}\`
   : T extends number ? (\`\${T}\` extends \`\${infer N extends number}\` ? N : number)
@@ -36,7 +36,7 @@ type Json<T> = unknown extends T ? T
   : T extends object ? { [K in keyof T]: Json<T[K]> }
   : T;
 
-// What Grafana's Prometheus data source adds; it is not in the published package.
+// Fields added by Grafana's Prometheus data source, which the published package does not contain.
 interface PrometheusQuery {
   refId: string; datasource: D.DataSourceRef; expr: string; editorMode: 'code' | 'builder';
   instant: boolean; range: boolean; legendFormat?: string; format?: 'time_series' | 'table' | 'heatmap';

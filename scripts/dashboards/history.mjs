@@ -1,9 +1,9 @@
-// The made history: exporters that are scraped every second while their servers get slow calls, block, fail and restart.
+// Artificial history: exporters are scraped every second while their servers run slow calls, block, fail and restart.
 //
-// Series are those of docs/METRICS.md. What was done to the servers is in `calls`, `blockages` and `moments`; the expected
-// answers in answers.mjs come from these, not from the series.
+// The series are those of docs/METRICS.md. The events on the servers are in `calls`, `blockages` and `moments`; answers.mjs
+// computes the expected results from these, not from the series.
 
-/** Second 0 of the history, Unix time. */
+/** Unix time of second 0 of the history. */
 export const START = 1_790_000_000;
 
 /** Last second of the history. */
@@ -23,7 +23,7 @@ const COMMANDS = ['eval', 'evalsha', 'fcall'];
 const STATES = ['ok', 'loading', 'blocked', 'busy_module', 'busy_function', 'busy_script', 'unauthorized', 'unreachable'];
 const JOB = 'redis-scripts';
 
-/** Labels of the four servers: two sidecars with the same target, and two servers of one exporter, one of them by /probe. */
+/** Labels of the four servers: two sidecars with the same target, and two servers of one exporter, one of which is scraped by /probe. */
 export const servers = {
   first: { job: JOB, instance: '10.1.0.5:10379', target: '127.0.0.1:6379' },
   second: { job: JOB, instance: '10.1.0.6:10379', target: '127.0.0.1:6379' },
@@ -31,7 +31,7 @@ export const servers = {
   sessions: { job: 'redis-scripts-probed', instance: '10.0.0.8:6379', target: '10.0.0.8:6379' },
 };
 
-/** Script labels, by the names that the scripts have at the end. `settle` is renamed once. */
+/** Script labels, by the final names of the scripts. `settle` is renamed once. */
 export const scripts = { settle: '0f5a81c6d2e3', rebuild_index: 'rebuild_index', '~77aa01bc9d3e': '~77aa01bc9d3e', checkout: 'c4ec0de1a2b3', steady: '57eadb0e1122', noisy: '4015e0aa3344', newcomer: '4e3c0aa35566', creeping: 'c4ee914a7788' };
 export const RENAMED = 'settle_cart';
 
@@ -41,7 +41,7 @@ export const calls = [];
 /** All ended blockages: { at, server, cause, seconds }. */
 export const blockages = [];
 
-/** A moment is a second of the history, and the name of the situation. */
+/** Named situations, each with its second in the history. */
 export const moments = {
   young: 100, fine: 650, blocked: 699, single: 710, gap: 780, resumed: 843, renamed: 870, busyFunction: 908, between: 914, busyScript: 920, down: 980, degraded: 1060, slow: 1120, restarted: 1200, after: 1300,
 };
@@ -57,7 +57,7 @@ class Counters {
   }
 }
 
-/** One server as its exporter sees it. */
+/** A server in the view of its exporter. */
 class Server {
   state = 'ok';
   blockedSince;
@@ -72,7 +72,7 @@ class Server {
     this.restart();
   }
 
-  /** What an exporter without a state file knows after its start. */
+  /** Resets the server to the state of an exporter that has started without a state file. */
   restart() {
     this.counters = new Counters();
     this.last = new Map();
@@ -91,7 +91,7 @@ class Server {
     for (const metric of ['slowlog_lost_entries_total', 'slowlog_unreadable_entries_total', 'exporter_script_overflow_total', 'exporter_polls_total', 'exporter_poll_failures_total', 'exporter_poll_seconds_total', 'rejected_calls_total', 'failed_calls_total', 'evicted_scripts_total']) this.counters.add(metric, {}, 0);
   }
 
-  /** Counts a call that ended. */
+  /** Counts a call that has ended. */
   call(at, command, script, duration) {
     const key = { command, script };
     this.known.add(script);
@@ -113,7 +113,7 @@ class Server {
     return this.namesOf[script] ?? Object.entries(scripts).find(([, label]) => label === script)?.[0] ?? script;
   }
 
-  /** Tells all its series at a time. */
+  /** Passes all of the server's series at a time to `tell`. */
   scrape(now, tell) {
     const up = !['unauthorized', 'unreachable'].includes(this.state);
     tell('target_up', {}, up ? 1 : 0);
@@ -151,7 +151,7 @@ class Server {
   }
 }
 
-/** Makes all series. */
+/** Creates all series. */
 export function history() {
   const all = new Map();
   const record = (labels, time, value) => {
@@ -161,15 +161,15 @@ export function history() {
     one.samples.push([time, value]);
   };
 
-  // What is scraped; the last one by /probe, of the same exporter as the one before.
+  // Scraped endpoints. The last one is /probe of the same exporter as the previous one.
   const scrapes = ['first', 'second', 'carts', 'sessions'].map((name, index) => ({
     name, offset: 137 + 200 * index, started: -90_000, reload: 1, discovered: 1, failures: 0, scraped: true, before: new Set(),
   }));
   const at = Object.fromEntries(Object.entries(servers).map(([name, labels]) => [name, new Server(labels)]));
   const [first, second, shared, probe] = scrapes;
 
-  // 26 hours before: longest calls on `carts`, scraped every minute. `creeping` grows by 0.24 s a day, and reaches 0.7 s at
-  // second 0; `noisy` jumps, `steady` is slow all the time, and `newcomer` is an hour old.
+  // From 26 hours before: longest calls on `carts`, scraped every minute. `creeping` grows by 0.24 s a day, and reaches
+  // 0.7 s at second 0; `noisy` jumps, `steady` is slow all the time, and `newcomer` is an hour old.
   const trends = {
     creeping: (hour) => 0.7 + (0.24 * hour) / 24,
     noisy: (hour) => [0.3, 0.9, 0.4, 0.7, 0.2, 0.6][((Math.floor(hour * 2) % 6) + 6) % 6],
@@ -208,7 +208,7 @@ export function history() {
   };
   const count = (second, server, metric, labels, by) => when(second, () => at[server].counters.add(metric, labels, by));
 
-  // Regular calls. The first sidecar has counted 5,000 before, which its state file keeps.
+  // Regular calls. The first sidecar has counted 5,000 earlier calls, which are in its state file.
   when(0, () => { for (let index = 0; index < 5000; index += 1) at.first.call(-700, 'evalsha', scripts.settle, 0.04); });
   for (let second = 5; second <= END; second += 15) call(second, 'first', 'settle', 'evalsha', 0.04);
   for (let second = 8; second <= END; second += 30) call(second, 'second', 'settle', second % 60 === 8 ? 'eval' : 'evalsha', 0.2);
@@ -216,7 +216,7 @@ export function history() {
   // A single call that blocks the first sidecar for 2.5 s.
   block(697, 700, 'first', 'script');
   call(700, 'first', '~77aa01bc9d3e', 'eval', 2.5);
-  // The first sidecar is not scraped for 120 s. Its exporter is restarted meanwhile, and keeps its counters.
+  // The first sidecar is not scraped for 120 s. In the meantime, its exporter is restarted and keeps its counters.
   when(GAP, () => { first.scraped = false; });
   when(800, () => { first.started = 800; });
   when(GAP + 120, () => { first.scraped = true; });
@@ -238,7 +238,7 @@ export function history() {
   when(1020, () => { at.carts.state = 'ok'; });
   block(970, 990, 'second', 'script', { kind: 'script', name: 'checkout' });
   call(990, 'second', 'checkout', 'evalsha', 20);
-  // Settings of a server that hide slow scripts, and a configuration that is rejected.
+  // Server settings that hide slow scripts, and a rejected configuration.
   when(1040, () => { Object.assign(at.sessions, { slowlog: false, timeLimit: 0 }); shared.reload = 0; probe.reload = 0; });
   count(1050, 'sessions', 'slowlog_lost_entries_total', {}, 7);
   count(1050, 'sessions', 'slowlog_unreadable_entries_total', {}, 3);
@@ -247,7 +247,7 @@ export function history() {
   // A critical call, and a later one that is only slow.
   call(1105, 'first', 'settle', 'evalsha', 3);
   call(1112, 'first', 'settle', 'evalsha', 1.3);
-  // The first exporter cannot write its state file, and a discovery fails.
+  // The first exporter cannot write its state file, and discovery fails.
   when(1250, () => { first.failures = 2; shared.discovered = 0; });
   when(1260, () => { shared.discovered = 1; });
   // The second sidecar is restarted without a state file.

@@ -1,11 +1,11 @@
-// Checks the dashboards by the rules of Grafana's dashboard-linter, as its documentation describes them.
+// Checks the dashboards with the rules of Grafana's dashboard-linter, as described in its documentation.
 //
 //   node lint.mjs DASHBOARD.json…
 //
-// Not here: target-promql-rule, which answers.mjs covers, and the rules about Loki.
+// Not included: target-promql-rule, which answers.mjs covers, and the rules about Loki.
 import { readFileSync } from 'node:fs';
 
-/** Deviations on purpose. An exception without a case is an error too. */
+/** Intentional deviations. An unused exception is also an error. */
 const exceptions = [
   {
     rule: 'target-rate-interval-rule',
@@ -39,10 +39,10 @@ const exceptions = [
   },
 ];
 
-/** Units of Grafana's list that panels here have. */
+/** Grafana units used by these panels. */
 const UNITS = ['bytes', 'none', 'percentunit', 's', 'short'];
 
-/** Metrics of PromQL expressions here, with their selector. */
+/** Metrics in these PromQL expressions, with their selectors. */
 const SELECTOR = /\b((?:redis_script|process)_\w+|up)\b(?:\{([^}]*)\})?/g;
 const COUNTER = /_(total|bucket|count|sum)$/;
 

@@ -1,17 +1,17 @@
-// A Prometheus with made series: starts the server, sends it samples, asks it queries.
+// A Prometheus with artificial series: starts the server, sends samples, and runs queries.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Value of a sample that ends its series, as Prometheus writes it when a series is missing in a scrape. */
+/** Value of a sample that ends its series (the staleness marker that Prometheus writes when a series is missing from a scrape). */
 const STALE = Buffer.from('7ff0000000000002', 'hex').reverse();
 
-/** Time that Prometheus gets to start. */
+/** Time limit for Prometheus to start. */
 const START_LIMIT_MS = 20_000;
 
-/** Seconds of history in one request. Samples have to arrive in the order of time, across series too. */
+/** Seconds of history in one request. Samples must arrive in order of time, even across series. */
 const SLICE_S = 600;
 
 export class Prometheus {
@@ -49,7 +49,7 @@ export class Prometheus {
     this.#process.once('exit', () => rmSync(this.#folder, { recursive: true, force: true }));
   }
 
-  /** Stores series: each has `labels` and `samples`, pairs of time in ms and value; the value null ends a series. */
+  /** Stores series: each has `labels` and `samples`, pairs of time in ms and value. The value null ends a series. */
   async store(series) {
     const slices = new Map();
     for (const one of series) {
@@ -116,12 +116,12 @@ function varint(value) {
   return Buffer.from(bytes);
 }
 
-/** A field of the wire type "length-delimited". */
+/** Encodes a field of the wire type "length-delimited". */
 function field(number, content) {
   return Buffer.concat([Buffer.from([(number << 3) | 2]), varint(content.length), content]);
 }
 
-/** Field `samples` of a TimeSeries: value (double) and timestamp (int64). */
+/** Encodes the field `samples` of a TimeSeries: value (double) and timestamp (int64). */
 function sample(time, value) {
   const stamp = varint(time);
   const buffer = Buffer.alloc(12 + stamp.length);
@@ -135,7 +135,7 @@ function sample(time, value) {
   return buffer;
 }
 
-/** The block format of snappy, as literals only. */
+/** Encodes content in the block format of snappy, using only literals. */
 function snappy(content) {
   const parts = [varint(content.length)];
   for (let at = 0; at < content.length; at += 65536) {

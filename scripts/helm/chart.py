@@ -19,7 +19,7 @@ CHART = pathlib.Path("deploy/helm/redis-script-exporter")
 SIDECAR = pathlib.Path("scripts/helm/sidecar")
 NAME = "redis-script-exporter"
 
-# Values whose keys are those of Kubernetes or of the exporter, and not of this chart.
+# Values whose keys are defined by Kubernetes or the exporter, not by this chart.
 OPEN = {"config", "podSecurityContext", "securityContext", "resources", "dashboards.labels"}
 ENUMS = {
     "mode": ["deployment", "sidecar"],
@@ -67,7 +67,7 @@ ALERTMANAGER = {
     "urls": ["http://alertmanager-0:9093", "http://alertmanager-1:9093"], "labels": ["job=redis", "instance="],
     "resendDelay": "5s", "existingSecret": "alertmanager"}
 
-# Flags, volumes and ports of a combination, which its documents must have.
+# Flags, volumes and ports that the documents of a combination must contain.
 EXPECTED = {
     "guard-dry-run": ["--guard.kill-after=10s", "--guard.mode=dry-run", "--guard.max-kills=3", "--guard.per=10m"],
     "guard-and-alertmanager": [
@@ -82,10 +82,10 @@ EXPECTED = {
     "external-url": ["--web.external-url=https://scripts.example/redis/"],
     "default": [],
 }
-# Parts of flags that only these combinations have.
+# Parts of flags that only these combinations may contain.
 OPTIONAL = ("--guard.", "--alertmanager.", "port: 9093")
 
-# Each combination: its values.
+# Values of each combination.
 COMBINATIONS = {
     "default": {},
     "external-url": {"web": {"externalUrl": "https://scripts.example/redis/"}},
@@ -156,7 +156,7 @@ COMBINATIONS = {
     "sidecar-monitored": {**EVERYTHING, "mode": "sidecar", "sidecar": {"podLabels": {"app": "redis"}}},
 }
 
-# Values that are rejected, with a part of the message.
+# Values that must be rejected, with a part of the message.
 REJECTED = [
     ({"unknown": 1}, "unknown"),
     ({"serviceMonitor": {"enable": True}}, "enable"),
@@ -181,7 +181,7 @@ def fail(text):
 
 
 def value_keys(text, values):
-    """Yields path and description of each key of values.yaml, except keys inside of open maps and of lists."""
+    """Yields path and description of each key in values.yaml, except keys inside open maps and lists."""
     path, comment = [], []
     for line in text.splitlines():
         if re.match(r" *#", line):
@@ -208,14 +208,14 @@ def is_section(path, value):
 
 
 def schema_of(path, value, descriptions):
-    """The JSON schema of one value, from its default."""
+    """Returns the JSON schema of a value, derived from its default."""
     schema = {}
     if descriptions.get(path):
         schema["description"] = descriptions[path].replace("`", "")
     if is_section(path, value):
         below = {key: schema_of(f"{path}.{key}".lstrip("."), one, descriptions) for key, one in value.items()}
         if not path:
-            # Values that Helm adds to a dependency.
+            # Values that Helm adds for a dependency.
             below["global"] = {"type": "object"}
         return {**schema, "type": "object", "additionalProperties": False, "properties": below}
     last = path.rsplit(".", 1)[-1]
@@ -259,7 +259,7 @@ def documents(chart, values, namespace="redis-monitoring"):
 
 
 def plain(text):
-    """A manifest without the labels of Helm."""
+    """Returns a manifest without Helm's labels."""
     lines = text.splitlines(keepends=True)
     omitted = ("helm.sh/chart:", "app.kubernetes.io/managed-by:", "app.kubernetes.io/version:")
     return "".join(line for line in lines if not line.strip().startswith(omitted))
@@ -269,7 +269,7 @@ GENERATED = "# Generated from deploy/helm/ by `scripts/check-helm.sh --write`.\n
 
 
 def sidecar_chart():
-    """Loads the chart of a server that has this chart as a dependency."""
+    """Loads a server's chart that has this chart as a dependency."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = pathlib.Path(scratch, "redis")
         shutil.copytree(REPOSITORY / SIDECAR, copy)
@@ -278,7 +278,7 @@ def sidecar_chart():
 
 
 def generated():
-    """Yields path and text of each generated file. The schema comes first: the chart is loaded with the one that is in its folder."""
+    """Yields path and text of each generated file. The schema comes first, because the chart is loaded with the schema in its directory."""
     text = (REPOSITORY / CHART / "values.yaml").read_text()
     values = helm.values_from_yaml(text)
     descriptions = dict(value_keys(text, values))
@@ -339,7 +339,7 @@ def render(folder):
             document = helm.values_from_yaml(text)
             kinds.add(document["kind"])
             if document["kind"] == "PrometheusRule":
-                # JSON is YAML, so promtool reads it.
+                # JSON is valid YAML, so promtool can read it.
                 (target / "rules.json").write_text(json.dumps({"groups": document["spec"]["groups"]}))
                 check_rules(name, values.get("prometheusRule", {}), document)
     sidecar = folder / "sidecar-in-own-chart"
@@ -362,7 +362,7 @@ def render(folder):
 
 
 def check_rules(name, values, document):
-    """The rules of the resource are the shipped ones, less those that are disabled, with the labels that were added."""
+    """Checks that the rules of the resource are the shipped ones, without disabled rules and with the added labels."""
     shipped = helm.values_from_yaml((REPOSITORY / "alerts/redis-script.rules.yml").read_text())
     expected = []
     for group in shipped["groups"]:

@@ -1,5 +1,5 @@
-// Checks every document of deploy/kubernetes/ and of the rendered chart against the published schema of its kind, and what the documents say of
-// each other. Arguments: the folder of the installed modules, and the files.
+// Checks every document of deploy/kubernetes/ and of the rendered chart against the published schema of its kind, and the
+// references between documents. Arguments: the directory of the installed modules, and the files.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -9,14 +9,14 @@ const [modules, ...files] = process.argv.slice(2);
 const require = createRequire(`${resolve(modules)}/`);
 const { parseAllDocuments } = require('yaml');
 
-/** The class of a kind, which knows its schema. */
+/** Returns the class of a kind, which contains its schema. */
 async function model({ apiVersion, kind }) {
   const place = apiVersion.startsWith('monitoring.coreos.com/') ? '@kubernetes-models/prometheus-operator' : 'kubernetes-models';
   const file = resolve(modules, 'node_modules', place, apiVersion, `${kind}.js`);
   return (await import(pathToFileURL(file)))[kind];
 }
 
-/** Where in a document the keys and elements are. */
+/** Yields the paths of all keys and elements in a document. */
 function* places(value, path = []) {
   if (path.length) yield path;
   if (value !== null && typeof value === 'object') {
@@ -24,7 +24,7 @@ function* places(value, path = []) {
   }
 }
 
-/** A copy with something at this place that nothing in these schemas may be. */
+/** Returns a copy with a value at this path that is invalid in every schema. */
 function broken(document, path) {
   const copy = structuredClone(document);
   const parent = path.slice(0, -1).reduce((value, key) => value[key], copy);
@@ -34,8 +34,8 @@ function broken(document, path) {
 }
 
 /**
- * Keys that the schema does not know. It lets them pass, as a server does that drops them: so what stands there does not
- * matter to it, and that gives them away.
+ * Returns the keys that the schema does not define. The schema ignores them, as does a server that drops unknown keys, so
+ * they are found by inserting an invalid value, which the schema accepts only there.
  */
 function unknownKeys(Model, document) {
   return [...places(document)].filter((path) => {

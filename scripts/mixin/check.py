@@ -15,7 +15,7 @@ MIXIN = REPOSITORY / "deploy/mixin/mixin.libsonnet"
 SHIPPED = {path.name: path.read_text() for path in [
     REPOSITORY / "alerts/redis-script.rules.yml", *sorted((REPOSITORY / "dashboards").glob("*.json"))]}
 
-# A selector with what has to be escaped somewhere: quotes, a backslash, a percent sign, the separators of YAML.
+# A selector with characters that must be escaped somewhere: quotes, a backslash, a percent sign, YAML separators.
 SELECTOR = 'environment="live",path!~"100%\\\\d: #.*"'
 LABELS = {"environment": "live", "cluster": "eu"}
 OTHERS = {
@@ -23,7 +23,7 @@ OTHERS = {
     "targetDownFor": "3m", "settingFor": "7m", "timeLimitSeconds": 11, "cacheGrowth": 13, "cacheSize": 17, "staleSeconds": 19,
     "exporterFor": "23m", "creepingDays": 29, "dashboardTitlePrefix": "EU: ", "dashboardTags": ["eu", "lua"],
     "dashboardRefresh": "31s"}
-# Texts of the rules that come from these settings.
+# Texts in the rules that result from these settings.
 TEXTS = [
     "for: 3m", "for at least 3 minutes", "for: 7m", "> 11", "lua-time-limit 11000", "> 13 and", "> 17)", "> 13", "> 19", "for: 23m",
     "at least 23 minutes", "< 29 * 86400", "https://runbooks.example/redis#redisslowscript"]
@@ -36,7 +36,7 @@ def fail(text):
 
 
 def render(config, fields=("prometheusAlerts", "prometheusRules", "grafanaDashboards")):
-    """Fields of the mixin with these settings."""
+    """Returns fields of the mixin with these settings."""
     program = f"""
         local mixin = (import {json.dumps(str(MIXIN))}) + {{ _config+:: {json.dumps(config)} }};
         {{ [field]: mixin[field] for field in {json.dumps(fields)} }}
@@ -60,7 +60,7 @@ def queries(output):
 
 
 def check_selectors(output):
-    """Each metric in a rule has the selector; each list of labels that identify a server has the cluster."""
+    """Checks that each metric in a rule has the selector, and each list of labels that identify a server has the cluster."""
     count = 0
     for place, query, is_format in queries(output):
         selector = "{" + (SELECTOR.replace("%", "%%") if is_format else SELECTOR)
@@ -99,22 +99,22 @@ def expressions(value):
 
 
 def with_labels(test):
-    """A unit test whose series and alerts have LABELS."""
+    """Returns a unit test whose series and alerts have LABELS."""
     quoted = "".join(f'{name}="{value}", ' for name, value in LABELS.items())
     plain = "".join(f"{name}: {value}, " for name, value in LABELS.items())
     test = re.sub(r"(series: '\w+\{)", lambda found: found[1] + quoted, test)
     test = re.sub(r"(exp_labels: (?:&[\w-]+ )?\{)", lambda found: f"{found[1]} {plain}", test)
     test = re.sub(r"exp_labels:\n( +)", lambda found: "exp_labels:\n" + "".join(
         f"{found[1]}{name}: {value}\n" for name, value in LABELS.items()) + found[1], test)
-    # Samples of the series ALERTS itself.
+    # Samples of the ALERTS series itself.
     test = re.sub(r"(labels: '(?:ALERTS)?\{)(alertname=\S+ alertstate=)", lambda found: found[1] + quoted + found[2], test)
     return test.replace("sum without (", f"sum without ({', '.join(LABELS)}, ")
 
 
 def write_rules(folder, output, tests):
-    """Writes rules and their unit tests, which name ../redis-script.rules.yml."""
+    """Writes rules and their unit tests, which refer to ../redis-script.rules.yml."""
     (folder / "tests").mkdir(parents=True)
-    # JSON is YAML, so promtool reads it.
+    # JSON is valid YAML, so promtool can read it.
     (folder / "redis-script.rules.yml").write_text(json.dumps({"groups": groups(output)}))
     for name, text in tests.items():
         (folder / "tests" / name).write_text(text)

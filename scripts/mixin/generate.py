@@ -16,10 +16,10 @@ RULES = pathlib.Path("alerts/redis-script.rules.yml")
 DASHBOARDS = pathlib.Path("dashboards")
 RUNBOOKS = "/blob/main/docs/runbooks.md"
 
-# Metrics in queries: those of the exporter, what the rules record from them, and those of a scrape.
+# Metrics in queries: those of the exporter, the ones recorded from them by rules, and those of a scrape.
 METRIC = re.compile(r"(?<![\w:$.\"])((?:[a-z]+:)?redis_script_\w+(?::\w+)?|up|process_\w+)\b(\{)?")
 
-# Constants that _config has: alert, text in its rule, the same with the placeholder.
+# Constants in _config: alert, text in its rule, and the same text with the placeholder.
 CONSTANTS = [
     ("RedisScriptTargetDown", "for: 30s", "for: <<targetDownFor>>"),
     ("RedisScriptTargetDown", "for at least 30 s.", "for at least <<targetDownForText>>."),
@@ -56,20 +56,20 @@ def query(text):
 
 
 def action(text):
-    """Adds the selector and the cluster to a template action, in which queries are formats of printf."""
+    """Adds the selector and the cluster to a template action, in which queries are printf formats."""
     def formatted(found):
         metrics = METRIC.sub(lambda one: f"{one[1]}{{<<format>>" if one[2] else fail(f"no selector in a text: {text}"), found[1])
         return '"' + metrics.replace("job=%q", "<<clusterFormat>>job=%q") + '"'
 
     if "printf" not in text:
         return text
-    # A format begins with the name of a metric or of a label.
+    # A format begins with the name of a metric or a label.
     text = re.sub(r'(?<=printf )"((?:[^"\\]|\\.)*)"', lambda found: formatted(found), text)
     return text.replace("$labels.job", "<<clusterArgument>>$labels.job") if "<<clusterFormat>>" in text else text
 
 
 def rules(text):
-    """The template of the rules. Queries are in `expr`, and in the actions of the annotations."""
+    """Returns the template of the rules. Queries are in `expr` and in the actions of the annotations."""
     lines, block, alert, used = [], None, None, set()
     for line in text.splitlines():
         indent = len(line) - len(line.lstrip())
@@ -99,7 +99,7 @@ def rules(text):
 
 
 def dashboard(text):
-    """The template of a dashboard. Queries are in `expr`, `query` and `definition`."""
+    """Returns the template of a dashboard. Queries are in `expr`, `query` and `definition`."""
     lines = []
     for line in text.splitlines():
         found = re.match(r'( *"(?:expr|query|definition)": ")(.*)$', line)

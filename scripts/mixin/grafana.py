@@ -1,4 +1,4 @@
-"""Generates the alerts as Grafana-managed rules, from the output of the mixin, and checks them by Grafana's description of the file.
+"""Generates the alerts as Grafana-managed rules from the output of the mixin, and checks them against Grafana's description of the file.
 
     grafana.py generate FOLDER     write the file below FOLDER, with its path in the repository
     grafana.py check FOLDER        check the file, and write rules with the same queries and unit tests for promtool into FOLDER
@@ -15,7 +15,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 FILE = pathlib.Path("deploy/grafana/alerting/redis-script.rules.yml")
 MIXIN = REPOSITORY / "deploy/mixin/mixin.libsonnet"
 
-# Grafana evaluates every 10 s at most. The second group has the default of Prometheus.
+# Grafana's shortest evaluation interval is 10 s. The second group has the default of Prometheus.
 INTERVALS = {"redis-script-now": "10s", "redis-script-health": "1m", "redis-script-trend": "5m"}
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -23,15 +23,15 @@ PLACE = "{{ $labels.target }} (instance {{ $labels.instance }}{{ with $labels.po
 BLOCKED = """\
 last_over_time(redis_script_blocked_seconds[1m])
   >= ignoring (severity) group_right () last_over_time(redis_script_slow_threshold_seconds{severity="%s"}[1m])"""
-# Joins the name of a script, because a text can't query it.
+# Joins the name of a script, because a text cannot query it.
 NAMED = """\
 (
 %s
 )
   * on (job, instance, target, script) group_left (name) redis_script_info"""
 
-# Queries that differ from those of Prometheus: recording rules that are evaluated every second have no counterpart here. All others
-# are the same, with recording rules put in as subqueries.
+# Queries that differ from those of Prometheus, because Grafana has no counterpart to recording rules that are evaluated
+# every second. All other queries are the same, with recording rules replaced by subqueries.
 QUERIES = {
     ("RedisScriptRunning", "warning"): BLOCKED % "warning",
     ("RedisScriptRunning", "critical"): BLOCKED % "critical" + """
@@ -60,7 +60,7 @@ redis_script_last_blockage_duration_seconds{cause!~"script|function"}
 # Alerts with a query that is wrapped.
 WRAPPED = {"RedisScriptCreeping": NAMED}
 
-# Texts that say more with a query() than without.
+# Texts that contain more with a query() than without.
 TEXTS = {
     "RedisScriptRunning": {
         "summary": "{{ $labels.target }} is blocked, most likely by a script.",
@@ -77,7 +77,7 @@ TEXTS = {
                        "that a script blocks is reachable. Next: see which in the exporter's log."},
     "RedisScriptCreeping": {
         "description": PLACE + ": the slowest calls of {{ $labels.name }} ({{ $labels.script }}) reach the exporter's --slow.warning "
-                       "in {{ $values.A.Value | humanizeDuration }} if they grow as in the last 2 days. Next: find the key that grows "
+                       "in {{ $values.A.Value | humanizeDuration }} if they keep growing as in the last 2 days. Next: find the key that grows "
                        "with SLOWLOG GET, and have the script process it in bounded steps."},
 }
 
@@ -89,13 +89,13 @@ def fail(text):
 
 
 def shipped():
-    """The groups of the shipped rules."""
+    """Returns the groups of the shipped rules."""
     program = f"(import {json.dumps(str(MIXIN))}).prometheusAlerts.groups + (import {json.dumps(str(MIXIN))}).prometheusRules.groups"
     return json.loads(_jsonnet.evaluate_snippet("grafana", program))
 
 
 def inlined(query, recorded, interval):
-    """Puts the queries of recording rules in."""
+    """Inserts the queries of recording rules."""
     def put(found):
         name, selector, window, offset = found.groups()
         if name not in recorded or selector or (offset and not window):
@@ -107,7 +107,7 @@ def inlined(query, recorded, interval):
 
 
 def parts(template):
-    """The texts and actions of a template, with the white space that `{{-` and `-}}` remove removed."""
+    """Returns the texts and actions of a template, without the white space that `{{-` and `-}}` trim."""
     tokens = re.split(r"(\{\{.*?\}\})", template)
     for index in range(1, len(tokens), 2):
         if tokens[index].startswith("{{- "):
@@ -118,8 +118,8 @@ def parts(template):
 
 
 def without_queries(template):
-    """The template for the case that no query() returns anything: without the branches that need one."""
-    # A stack of [branches that were kept, text of the open branch, whether it is kept, whether a kept `else` was reached].
+    """Returns the template for the case that no query() returns a result, without the branches that need one."""
+    # Stack of [branches that were kept, text of the open branch, whether it is kept, whether a kept `else` was reached].
     stack = [{"text": ""}]
     for token in parts(template):
         if not token.startswith("{{"):
@@ -161,7 +161,7 @@ def without_queries(template):
 
 
 def rules():
-    """Yields group, its interval and its rules."""
+    """Yields each group with its interval and rules."""
     for group in shipped():
         recorded = {rule["record"]: rule["expr"] for rule in group["rules"] if "record" in rule}
         alerts = [rule for rule in group["rules"] if "alert" in rule]
@@ -173,7 +173,7 @@ def rules():
             query = WRAPPED.get(name, "%s") % query
             texts = {key: TEXTS.get(name, {}).get(key) or (text if key == "runbook_url" else without_queries(text))
                      for key, text in alert["annotations"].items()}
-            # Grafana wants different titles within a folder.
+            # Grafana requires unique titles within a folder.
             title = f"{name} ({severity})" if name in many and severity != "critical" else name
             uid = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
             result.append({
@@ -206,7 +206,7 @@ def rules():
 
 
 def yaml(value, indent=0):
-    """Lines of YAML. Texts of several lines are literal blocks, other texts with special characters are quoted as in JSON."""
+    """Yields lines of YAML. Multi-line texts are literal blocks; other texts with special characters are quoted as in JSON."""
     space = "  " * indent
     if isinstance(value, dict):
         for key, one in value.items():
@@ -244,7 +244,7 @@ def seconds(duration):
 
 
 def check_shape(document):
-    """The fields of the file as Grafana describes them, and what it rejects."""
+    """Checks the fields of the file against Grafana's description, and values that Grafana rejects."""
     if set(document) != {"apiVersion", "groups"} or document["apiVersion"] != 1:
         fail(f"the file of Grafana has other keys: {sorted(document)}")
     uids, titles = set(), set()
@@ -285,7 +285,7 @@ def check_shape(document):
             hold(rule["labels"]["severity"] in ("warning", "critical"), "severity")
             hold(set(rule["annotations"]) == {"summary", "description", "runbook_url"}, "annotations")
             for text in rule["annotations"].values():
-                # Texts are not expanded with the environment, except ${…}. $value is a text of all values in Grafana.
+                # In texts, Grafana expands only ${…} from the environment. $value is a string with all values in Grafana.
                 hold("query" not in text and "${" not in text and not re.search(r"\$value\b", text), f"not for Grafana: {text}")
                 hold(text.count("{{") == text.count("}}") and not re.search(r" [.,:]|\(\s|\s\)|<<|  ", re.sub(r"\{\{.*?\}\}", "x", text)),
                      f"white space or braces: {text}")
@@ -304,7 +304,7 @@ def check(folder):
     if alerts != found:
         fail(f"the file of Grafana has other alerts: {sorted(alerts ^ found)}")
 
-    # The same queries as rules of Prometheus. The condition B holds for each value of A.
+    # The same queries as Prometheus rules. The condition B is true for each value of A.
     groups = [{"name": group["name"], "interval": group["interval"], "rules": [
         {"alert": rule["title"].split(" ")[0], "expr": rule["data"][0]["model"]["expr"], "for": rule["for"], "labels": rule["labels"]}
         for rule in group["rules"]]} for group in document["groups"]]
@@ -316,7 +316,7 @@ def check(folder):
     (folder / "redis-script.rules.yml").write_text(json.dumps({"groups": groups}))
     for name in ("cache.yml", "health.yml", "setups.yml"):
         text = (REPOSITORY / "alerts/tests" / name).read_text()
-        # Without the texts, and without cases about all alerts: there a slow call has no redis_script_info.
+        # Without the texts, and without cases about all alerts, in which slow calls have no redis_script_info.
         text = re.sub(r"\n( +)exp_annotations:[^\n]*(?:\n\1 [^\n]*)*", "", text)
         text = re.sub(r"\n( +)- expr: ALERTS(?=\n)(?:\n\1 [^\n]*)*", "", text)
         (folder / "tests" / name).write_text(text)

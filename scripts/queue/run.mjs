@@ -1,6 +1,6 @@
-// Works with BullMQ as an application does, so that as many of its scripts as possible run, by BullMQ itself.
+// Uses BullMQ like an application, so that BullMQ itself runs as many of its scripts as possible.
 //
-//   node run.mjs FOLDER PORT   FOLDER has node_modules/bullmq
+//   node run.mjs FOLDER PORT   FOLDER contains node_modules/bullmq
 import { createRequire } from "node:module";
 
 const [folder, port] = process.argv.slice(2);
@@ -58,7 +58,7 @@ const worker = new Worker(
 const failed = finished(worker, "failed");
 const parent = tree.job.waitUntilFinished(events, 20_000);
 await failed;
-// Not by its events: that of the first try may come after this.
+// Not based on the job's events, because the event of the first attempt may arrive after this.
 const completed = new Promise((done) => worker.on("completed", (job) => job.id === plain.id && done()));
 await plain.retry();
 await completed;

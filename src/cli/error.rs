@@ -7,8 +7,8 @@ use clap::{Arg, CommandFactory as _};
 
 use super::{Cli, redis_exporter};
 
-/// Formats clap's error about the arguments `words` as one line. A positional argument is not repeated: it may be an
-/// address with a password, or a part of one.
+/// Formats clap's error for the arguments `words` as one line. Positional arguments are not repeated because they may be, or be
+/// part of, an address with a password.
 pub(crate) fn usage_line(error: &clap::Error, words: &[OsString]) -> String {
     let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     let command = Cli::command();
@@ -17,13 +17,13 @@ pub(crate) fn usage_line(error: &clap::Error, words: &[OsString]) -> String {
     }
     let (path, command) = subcommand(&command, &words);
     let help = [&path[..], &["--help"]].concat().join(" ");
-    // clap adds this subcommand by itself.
+    // clap adds this subcommand itself.
     let path = if words.get(1) == Some(&"help") { "help".to_owned() } else { path.join(" ") };
     let problem = problem(error, &path, command);
     format!("{problem} (see {help})")
 }
 
-/// Returns the subcommand that the arguments select, with its names, and the program without one.
+/// Returns the subcommand selected by the arguments and the names that lead to it, or the program itself if there is no subcommand.
 fn subcommand<'a>(program: &'a clap::Command, words: &[&str]) -> (Vec<&'a str>, &'a clap::Command) {
     let (mut path, mut command) = (Vec::new(), program);
     for word in words.iter().skip(1) {
@@ -47,7 +47,9 @@ fn problem(error: &clap::Error, path: &str, command: &clap::Command) -> String {
         ErrorKind::MissingRequiredArgument => missing(error, path, command),
         _ if unknown && word.is_some_and(|word| !word.starts_with('-')) => {
             if !hint.is_empty() {
-                format!("unknown subcommand, or a value without a flag{hint} An address follows --redis.addr")
+                format!(
+                    "unknown subcommand, or a value without a flag{hint} Give an address with --redis.addr"
+                )
             } else if path.is_empty() || path == "help" {
                 let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
                 let names = names.join(", ");
@@ -75,7 +77,7 @@ fn problem(error: &clap::Error, path: &str, command: &clap::Command) -> String {
     }
 }
 
-/// Describes missing arguments: their names and possible values, or what they are.
+/// Describes missing arguments: their names, and their possible values or help texts.
 fn missing(error: &clap::Error, path: &str, command: &clap::Command) -> String {
     let names = several(error, ContextKind::InvalidArg);
     let is_meant = |arg: &&Arg| {

@@ -221,7 +221,7 @@ pub(crate) struct Cli {
     #[arg(long = "script.dir", value_name = "DIR", global = true)]
     pub(crate) script_dir: Vec<PathBuf>,
 
-    /// Name the scripts of public libraries by the bundled catalogue; names from --script.dir take precedence
+    /// Name the scripts of public libraries from the bundled catalogue; names from --script.dir take precedence
     #[arg(long = "script.bundled", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "true", default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new(), global = true)]
@@ -236,7 +236,7 @@ pub(crate) struct Cli {
     #[arg(long = "alertmanager.url", value_name = "URL", global = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) alertmanager_url: Vec<String>,
 
-    /// File with addresses, credentials and TLS of Alertmanagers, in the fields of Prometheus
+    /// File with addresses, credentials and TLS settings of Alertmanagers, in the format of Prometheus
     #[arg(long = "alertmanager.config.file", value_name = "FILE", global = true)]
     pub(crate) alertmanager_config_file: Option<PathBuf>,
 

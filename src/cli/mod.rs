@@ -1,4 +1,4 @@
-//! Command line flags, named as Prometheus exporters name theirs: with dots, and an environment variable for each.
+//! Command line flags. As in other Prometheus exporters, their names contain dots. Each flag has an environment variable.
 //!
 //! This module parses arguments into a [`Cli`]; [`config`](crate::config) validates the values.
 
@@ -26,11 +26,11 @@ pub(crate) use self::subcommands::{
 };
 
 impl Cli {
-    /// Parses `args`, of which the first is the program's name. A flag that is missing takes its value from `env`, then
-    /// its default. An empty variable counts as unset.
+    /// Parses `args`, the first of which is the program's name. A flag that is absent takes its value from `env`, or else its
+    /// default. An empty variable is treated as unset.
     ///
     /// # Errors
-    /// clap's own: wrong usage, and also `--help` and `--version`.
+    /// Errors of clap, which include `--help` and `--version`.
     pub(crate) fn parse_words<I, T>(
         args: I,
         env: impl Fn(&str) -> Option<String>,
@@ -43,7 +43,7 @@ impl Cli {
         let in_environment = names.iter().any(|name| env(name).is_some_and(|value| !value.is_empty()));
         let matches = hide_unused(environment::command(env)).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        // With a configuration file the default address is not watched unless it is given.
+        // With a configuration file, the default address is watched only if it is given explicitly.
         let is_default = matches.value_source("redis_addr") == Some(ValueSource::DefaultValue);
         cli.redis_addr_is_flag = is_on_command_line(&matches);
         if cli.config_file.is_some() && is_default && !in_environment {
@@ -52,7 +52,7 @@ impl Cli {
         if let Some(Subcommand::Check(CheckArgs { addresses, .. })) = &cli.command
             && !addresses.is_empty()
         {
-            // Instead of the default and of the environment; in addition to flags.
+            // These replace the default and the environment, and are added to the flags.
             if !cli.redis_addr_is_flag {
                 cli.redis_addr.clear();
             }
@@ -63,8 +63,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Returns the definition for man pages and completions: without values of the environment, and each subcommand with
-    /// only the flags that it uses.
+    /// Returns the definition for man pages and completions, without values from the environment. Each subcommand has only the
+    /// flags that it uses.
     #[must_use]
     pub(crate) fn documented() -> clap::Command {
         let command = environment::command(|_| None);
@@ -76,7 +76,7 @@ impl Cli {
     }
 }
 
-/// True if `--redis.addr` is an argument, before or after a subcommand, and not from the environment.
+/// Returns true if `--redis.addr` is given on the command line, before or after a subcommand, rather than in the environment.
 fn is_on_command_line(matches: &ArgMatches) -> bool {
     let is_argument =
         |matches: &ArgMatches| matches.value_source("redis_addr") == Some(ValueSource::CommandLine);
@@ -88,8 +88,8 @@ fn shared_flags(command: &clap::Command) -> Vec<Arg> {
     command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect()
 }
 
-/// True if a subcommand uses a shared flag. Subcommands accept the others too, so that they can be run with the
-/// exporter's flags, but do not list them in their help.
+/// Returns true if a subcommand uses a shared flag. Subcommands also accept the other shared flags, so that they can be run with
+/// the exporter's flags, but do not list them in their help.
 fn uses(subcommand: &str, arg: &Arg) -> bool {
     let long = arg.get_long().unwrap_or_default();
     match subcommand {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_check_may_be_words() {
+    fn check_takes_addresses_as_positional_arguments() {
         let env = [("REDIS_ADDR", "redis://env:1")];
         for (words, addresses) in [
             (&["check", "a:1"][..], &["a:1"][..]),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_of_the_check_is_sensible() {
+    fn check_rejects_unreasonable_timeouts() {
         for (text, fine) in [("10s", true), ("100ms", true), ("0s", false), ("2h", false), ("10", false)] {
             assert_eq!(parse(&["check", "--timeout", text], &[]).is_ok(), fine, "{text}");
         }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_is_none() {
+    fn an_empty_address_flag_adds_no_target() {
         assert!(parse(&["--redis.addr="], &[("REDIS_ADDR", "redis://b:1")]).unwrap().redis_addr.is_empty());
         assert_eq!(
             parse(&["--redis.addr=", "--redis.addr=redis://a:1"], &[]).unwrap().redis_addr,
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_taken_whole_and_never_printed() {
+    fn a_password_may_begin_with_a_dash_and_is_never_printed() {
         let env = [("REDIS_PASSWORD", "hunter2")];
         let cli = parse(&["--redis.password=-sesame"], &env).unwrap();
         assert_eq!(cli.redis_password.as_ref().unwrap().expose_secret(), "-sesame");

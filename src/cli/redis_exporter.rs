@@ -1,5 +1,6 @@
-//! Flags and variables of `redis_exporter`, and their counterparts here. They are not accepted: an error names the flag to
-//! write instead, so that a command line that is taken over works, or fails with one line that tells how to change it.
+//! Flags and environment variables of `redis_exporter`, and their counterparts here. The flags are not accepted, but the error
+//! names the replacement. A command line written for `redis_exporter` therefore either works or fails with one line that says how
+//! to change it.
 
 use clap::error::ErrorKind;
 
@@ -13,24 +14,24 @@ const PREFIX: &str = "REDIS_EXPORTER_";
 enum Counterpart {
     /// Flag with the same meaning, without dashes.
     Flag(&'static str),
-    /// Other way to get the same.
+    /// Another way to get the same effect.
     Setting(&'static str),
-    /// Not needed here, with the reason.
+    /// Flag that is not needed here, with the reason.
     None(&'static str),
 }
 
 use Counterpart::{Flag, None as Nothing, Setting};
 
-/// Reason why there is no counterpart of flags about keys.
+/// Reason why flags that concern keys have no counterpart.
 const KEYS: &str = "this exporter reads no keys";
 
-/// Reason why there is no counterpart of flags that select metrics.
+/// Reason why flags that select metrics have no counterpart.
 const METRICS: &str = "all metrics of this exporter are always exported";
 
-/// Advice for TLS and passwords of the HTTP server.
+/// Advice for the TLS and password flags of the HTTP server.
 const WEB_FILE: &str = "set tls_server_config and basic_auth_users in --web.config.file";
 
-/// Flags of `redis_exporter` that have another name here, or none. Flags of the same name and meaning are absent.
+/// Flags of `redis_exporter` that have a different name or no counterpart here. Flags with the same name and meaning are omitted.
 const FLAGS: &[(&str, Counterpart)] = &[
     ("append-instance-role-label", Nothing("redis_script_target_info has the role")),
     ("basic-auth-hash-password", Setting(WEB_FILE)),
@@ -51,8 +52,8 @@ const FLAGS: &[(&str, Counterpart)] = &[
     ("disable-exporting-key-values", Nothing(KEYS)),
     ("disable-scrape-endpoint", Nothing("/probe is disabled without modules in --config.file")),
     ("exclude-latency-histogram-metrics", Nothing(METRICS)),
-    ("export-client-list", Nothing("callers of slow scripts are on the status page")),
-    ("export-client-port", Nothing("callers of slow scripts are on the status page")),
+    ("export-client-list", Nothing("the status page shows the callers of slow scripts")),
+    ("export-client-port", Nothing("the status page shows the callers of slow scripts")),
     ("incl-config-metrics", Nothing(METRICS)),
     ("incl-metrics-for-empty-databases", Nothing(METRICS)),
     ("incl-modules-metrics", Nothing(METRICS)),
@@ -93,7 +94,7 @@ const FLAGS: &[(&str, Counterpart)] = &[
     ("tls-server-name", Setting("set tls: { server_name: … } for a target in --config.file")),
 ];
 
-/// Flags of the same name, whose variables have another prefix.
+/// Flags that have the same name, but an environment variable with a different prefix.
 const SAME_FLAGS: &[&str] = &["web.listen-address", "web.telemetry-path"];
 
 impl Counterpart {
@@ -110,8 +111,8 @@ fn counterpart(flag: &str) -> Option<Counterpart> {
     FLAGS.iter().find(|(theirs, _)| *theirs == flag).map(|(_, counterpart)| *counterpart)
 }
 
-/// Returns the line for an error that a command line of `redis_exporter` causes. `words` are all arguments; values are not
-/// repeated.
+/// Returns the error line for a command line written for `redis_exporter`, or `None` if the error has a different cause. `words`
+/// contains all arguments; their values are not repeated.
 pub(super) fn usage_line(error: &clap::Error, words: &[&str], known: &clap::Command) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
@@ -132,7 +133,7 @@ pub(super) fn usage_line(error: &clap::Error, words: &[&str], known: &clap::Comm
     None
 }
 
-/// Returns a warning for each variable of `redis_exporter` that is set, and has no effect here.
+/// Returns a warning for each environment variable of `redis_exporter` that is set but has no effect here.
 pub(crate) fn ignored_variables(env: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let variable = |flag: &str| format!("{PREFIX}{}", flag.to_ascii_uppercase().replace(['.', '-'], "_"));
     let ours = |flag: &str| environment::names(flag).into_iter().next().unwrap_or_default();
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// Result of a command line: `Ok`, or the line of the error.
+    /// Parses a command line. The error is the line that would be printed.
     fn line(words: &[&str]) -> Result<(), String> {
         let words: Vec<&str> =
             std::iter::once("redis-script-exporter").chain(words.iter().copied()).collect();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_command_lines_of_redis_exporter_work_or_say_what_to_write() {
+    fn common_redis_exporter_command_lines_work_or_name_the_right_flag() {
         for (words, expected) in [
             (&["--redis.addr=redis://redis:6379"][..], None),
             (
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_taken_for_a_flag() {
+    fn a_value_is_never_mistaken_for_a_flag() {
         assert_eq!(line(&["--redis.password", "--debug"]), Ok(()));
         assert!(line(&["--nope", "--", "--debug"]).unwrap_err().contains("--nope"));
     }

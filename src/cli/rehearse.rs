@@ -8,16 +8,16 @@ use clap::{Args, ValueEnum};
 
 /// Text after the flags in `rehearse --help`.
 pub(super) const REHEARSE_EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 a run at --expect-size takes longer than --slow.warning, or a run had to be killed below it; 2 a script \
-fails or the server does; 64 invalid flags\n\
-Types: string, list, set, zset, hash, stream, none; options after the type, with commas: size=N (elements; n grows), bytes=N, \
-element=TEXT with {i} for the number, value=TEXT, keys=N for a pattern\n\
+Exit codes: 0 success; 1 a run at --expect-size takes longer than --slow.warning, or a run at a smaller size had to be killed; 2 a \
+script or the server fails; 64 invalid flags\n\
+Types: string, list, set, zset, hash, stream, none; comma-separated options after the type: size=N (number of elements, or n to grow), \
+bytes=N, element=TEXT with {i} for the number, value=TEXT, keys=N for a pattern\n\
 A comment in the script: -- redis-script-exporter: rehearse KEYS[1]=zset ARGV[1]=100 expect-size=1M job:*=hash";
 
 /// Flags of `rehearse`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct RehearseFlags {
-    /// Lua file, or library of a function
+    /// Lua script, or library that contains the function
     #[arg(value_name = "FILE", required_unless_present = "all")]
     pub(crate) file: Option<PathBuf>,
 
@@ -96,10 +96,10 @@ const BUDGETS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// Maximum size.
 const MAX_SIZE: u64 = 1_000_000_000;
 
-/// Parses a number, which may have `_` between its digits, or a suffix `k` or `M`.
+/// Parses a number, which may contain `_` as a separator and end with the suffix `k` or `M`.
 ///
 /// # Errors
-/// The text is no number up to [`MAX_SIZE`].
+/// The text is not a number, or the number exceeds [`MAX_SIZE`].
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     let digits = text.replace('_', "");
     let (digits, factor) = match (digits.strip_suffix('k'), digits.strip_suffix('M')) {

@@ -35,7 +35,7 @@ pub(crate) enum Subcommand {
     /// Run a Lua script at growing sizes of its data on a private server, and print the sizes at which it blocks
     #[command(after_help = REHEARSE_EXIT_CODES)]
     Rehearse(Box<RehearseFlags>),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions {
         /// Shell to generate the script for
         #[arg(value_name = "SHELL")]

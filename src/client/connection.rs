@@ -17,14 +17,14 @@ use super::dial::{Stream, Transport};
 use super::reply_limit::{LimitedStream, ReplyLimit};
 use crate::parse::{Command, CommandNames, ErrorReply, GuardCommand, Request, SMALL_REPLY, TopologyCommand};
 
-/// True if this is the error that a server at `maxclients` sends to a new client before it closes the connection:
+/// True for the error that a server at `maxclients` sends to a new client before it closes the connection:
 /// `max number of clients reached`, or `max number of clients + cluster connections reached` in a cluster.
 pub(super) fn is_too_many_clients(text: &str) -> bool {
     text.contains("max number of clients")
 }
 
 /// Reason for the loss of a connection that was closed without an error.
-const CLOSED: &str = "it was closed before a reply";
+const CLOSED: &str = "closed by the peer before it replied";
 
 /// Reply to PING.
 const PONG: &[u8] = b"+PONG\r\n";
@@ -32,10 +32,10 @@ const PONG: &[u8] = b"+PONG\r\n";
 /// Text of [`PONG`].
 const PONG_TEXT: &str = "PONG";
 
-/// Name of the command that logs in.
+/// Name of the authentication command.
 const AUTH: &str = "AUTH";
 
-/// Error of a command.
+/// Error returned by a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
     /// The server sent an error reply; the connection remains usable.
@@ -49,8 +49,8 @@ pub(crate) enum CommandError {
         /// Maximum memory of the reply, bytes.
         limit: usize,
     },
-    /// The reply was dropped before it was complete, since the replies of all servers together exceeded the budget; the
-    /// connection is no longer usable.
+    /// The incomplete reply was dropped because the replies of all servers together exceeded the budget; the connection is no
+    /// longer usable.
     #[error(
         "the reply to {command} was dropped: incomplete replies of all servers exceed --redis.reply-memory"
     )]
@@ -58,16 +58,16 @@ pub(crate) enum CommandError {
         /// The command.
         command: &'static str,
     },
-    /// The received bytes are not in the Redis protocol; the connection is no longer usable.
-    #[error("{}", if *is_http { "the peer is an HTTP server" } else { "the reply is not in the Redis protocol" })]
+    /// The received bytes are not valid Redis protocol; the connection is no longer usable.
+    #[error("{}", if *is_http { "the peer is an HTTP server" } else { "the reply is not valid Redis protocol" })]
     NotRedis {
-        /// True if the bytes are those of an HTTP server.
+        /// True if the bytes come from an HTTP server.
         is_http: bool,
     },
     /// The peer's kernel did not acknowledge sent data in time: the network or the machine is down.
-    #[error("the network does not acknowledge sent data")]
+    #[error("sent data was not acknowledged")]
     Unacknowledged,
-    /// The connection was closed after this error reply, which is the reason.
+    /// The connection was closed after this error reply, which states the reason.
     #[error("the server or a proxy refused the connection: {0}")]
     Refused(String),
     /// The connection was closed or reset.
@@ -80,7 +80,7 @@ fn size(bytes: usize) -> String {
     if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
 }
 
-/// The command that is in flight, for error messages.
+/// The command in flight, for error messages.
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
     command: &'static str,
@@ -88,28 +88,27 @@ struct InFlight {
     limit: usize,
 }
 
-/// Maximum number of replies without a request that are dropped before a command is sent.
+/// Maximum number of unsolicited replies that are dropped before a command is sent.
 const MAX_UNREQUESTED: usize = 64;
 
-/// Maximum number of bytes of one read.
+/// Maximum size of one read, bytes.
 const CHUNK: usize = 16 << 10;
 
-/// A connection to a server. It has no task of its own, and no buffer while no reply is awaited.
+/// A connection to a server. It has no task of its own, and no buffer unless a reply is pending.
 pub(crate) struct Connection {
     stream: LimitedStream<Box<dyn Stream>>,
-    /// Bytes that were read and not decoded; without memory while empty.
+    /// Bytes that were read but not decoded; allocates no memory while empty.
     buffer: BytesMut,
-    /// Decoder of the current reply. The other one of the client library, a generic function, is compiled as a part of this crate, and
-    /// so for size.
+    /// Decoder of the current reply. The client library's other decoder is a generic function, which would be compiled as part of
+    /// this crate and therefore optimized for size.
     codec: ValueCodec,
-    /// True if the decoder holds a part of a reply.
+    /// True if the decoder holds part of a reply.
     is_decoding: bool,
     limit: ReplyLimit,
     names: CommandNames,
-    /// True if a request was dropped while it was written.
+    /// True if a request was dropped while it was being written.
     is_writing: bool,
-    /// Number of replies that were not received yet; more than those of the current request if the future of an earlier one was
-    /// dropped.
+    /// Number of outstanding replies, including those to earlier requests whose futures were dropped.
     owed: usize,
 }
 
@@ -120,9 +119,10 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Wraps a transport to a server that has these names of commands. Sends nothing: a BUSY server would reject the commands that client libraries send at the start.
+    /// Wraps a transport to a server with these command names. Sends nothing, because a BUSY server would reject the commands that
+    /// client libraries send on connect.
     pub(crate) fn open(transport: Transport, names: CommandNames) -> Self {
-        // For what arrives before the first command.
+        // Applies to bytes that arrive before the first command.
         let limit = ReplyLimit::new(SMALL_REPLY);
         Self {
             stream: LimitedStream::new(transport.into_dyn_stream(), limit.clone()),
@@ -136,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// Sends a command and waits for its reply, for as long as the server is blocked.
+    /// Sends a command and waits for its reply without a time limit, even while the server is blocked.
     ///
     /// # Errors
     /// An error reply, or a connection that is no longer usable.
@@ -148,7 +148,7 @@ impl Connection {
         self.send_request(command.request(&self.names), in_flight)
     }
 
-    /// Sends a command for discovery and waits for its reply.
+    /// Sends a discovery command and waits for its reply.
     ///
     /// # Errors
     /// An error reply, or a connection that is no longer usable.
@@ -160,7 +160,7 @@ impl Connection {
         self.send_request(command.request(), in_flight)
     }
 
-    /// Sends a command of the guard and waits for its reply.
+    /// Sends a guard command and waits for its reply.
     ///
     /// # Errors
     /// An error reply, or a connection that is no longer usable.
@@ -172,13 +172,13 @@ impl Connection {
         self.send_request(command.request(), in_flight)
     }
 
-    /// True if the server has closed the connection.
+    /// True if the connection is no longer usable, for example because the server has closed it.
     #[must_use]
     pub(crate) fn is_closed(&mut self) -> bool {
         self.is_writing || self.drop_unrequested(&mut Context::from_waker(Waker::noop())).is_err()
     }
 
-    /// Sends a command of `rehearse`, whose data is its own, and waits for its reply.
+    /// Sends a command for `rehearse`, which works only on its own data, and waits for the reply.
     ///
     /// # Errors
     /// An error reply, or a connection that is no longer usable.
@@ -194,8 +194,8 @@ impl Connection {
     /// Sends AUTH.
     ///
     /// # Errors
-    /// An error reply, or a connection that is no longer usable. Only the first word of an error reply is kept, because
-    /// servers that do not know AUTH repeat its arguments.
+    /// An error reply, or a connection that is no longer usable. Only the first word of an error reply is kept, because servers
+    /// without AUTH echo its arguments.
     pub(crate) fn authenticate(
         &mut self,
         user: Option<&str>,
@@ -235,7 +235,7 @@ impl Connection {
             Value::ServerError(error) => {
                 let reply = ErrorReply::parse(error.code(), error.details().unwrap_or_default());
                 Err(match reply {
-                    // Not a reply to the command: the server sends it to every new client.
+                    // Not a reply to the command: the server sends this error to every new client.
                     ErrorReply::Other { text } if is_too_many_clients(&text) => CommandError::Refused(text),
                     reply => CommandError::ErrorReply(reply),
                 })
@@ -286,7 +286,8 @@ impl Connection {
         Ok(reply)
     }
 
-    /// Reads what has arrived into the buffer. Returns true if that is a whole reply to PING, which is not kept: four of five replies are.
+    /// Reads the available bytes into the buffer. Returns true if they are exactly one reply to PING, which is not buffered; four
+    /// out of five replies are of this form.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut bytes = [const { MaybeUninit::uninit() }; CHUNK];
         let mut chunk = ReadBuf::uninit(&mut bytes);
@@ -301,13 +302,13 @@ impl Connection {
         Poll::Ready(Ok(is_pong))
     }
 
-    /// Drops replies that have arrived and that no request waits for.
+    /// Drops received replies that no request is waiting for.
     ///
     /// # Errors
-    /// The server has closed the connection, or sends too many of them.
+    /// The server has closed the connection, or sends too many such replies.
     fn drop_unrequested(&mut self, cx: &mut Context<'_>) -> RedisResult<()> {
         for _ in 0..MAX_UNREQUESTED {
-            // The decoder keeps what it has of an incomplete reply.
+            // The decoder keeps the received part of an incomplete reply.
             match pin!(self.reply()).poll(cx) {
                 Poll::Ready(reply) => drop(reply?),
                 Poll::Pending => return Ok(()),
@@ -317,7 +318,7 @@ impl Connection {
     }
 }
 
-/// Returns the reason why a connection is no longer usable.
+/// Returns the reason why the connection is no longer usable.
 fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> CommandError {
     if limit.is_exceeded() && !limit.is_foreign() {
         CommandError::ReplyTooLarge { command: in_flight.command, limit: in_flight.limit }
@@ -335,13 +336,13 @@ fn classify(error: &RedisError, limit: &ReplyLimit, in_flight: InFlight) -> Comm
     }
 }
 
-/// Returns the error reply that came before the connection was closed as the reason.
+/// Returns the error reply that explains why the connection was closed, if there is one.
 fn refusal(limit: &ReplyLimit, in_flight: InFlight) -> Option<CommandError> {
     let line = limit.error_line()?;
     let (code, detail) = line.split_once(' ').unwrap_or((&line, ""));
     match ErrorReply::parse(code, detail) {
         reply @ ErrorReply::Unauthorized { .. } => Some(CommandError::ErrorReply(reply)),
-        // Servers that do not know AUTH repeat its arguments.
+        // Servers without AUTH echo its arguments.
         ErrorReply::Other { text } if in_flight.command != AUTH || is_too_many_clients(&text) => {
             Some(CommandError::Refused(text))
         }
@@ -360,7 +361,7 @@ mod tests {
     use super::*;
     use crate::client::ResolvedEndpoint;
 
-    /// A stream that fails with this error.
+    /// A stream whose reads fail with this error.
     struct Failing(&'static str);
 
     impl AsyncRead for Failing {
@@ -385,14 +386,14 @@ mod tests {
 
     /// The guard drops requests that time out.
     #[tokio::test]
-    async fn the_reply_to_a_dropped_request_is_not_that_to_the_next_one() {
+    async fn the_reply_to_a_dropped_request_is_not_given_to_the_next_one() {
         let (ours, mut server) = tokio::io::duplex(1 << 10);
         let transport = Transport::new(ours, ResolvedEndpoint::Unix("unused".into()));
         let mut connection = Connection::open(transport, CommandNames::default());
         let is_pending = |connection: &mut Connection| {
             pin!(connection.send(Command::Ping)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
         };
-        // Nothing of the reply has arrived, then a part of it, then all of it.
+        // When the request is dropped, none, part or all of its reply has arrived.
         for (before, after) in [("", "+LATE\r\n"), ("+LA", "TE\r\n"), ("+LATE\r\n", "")] {
             assert!(is_pending(&mut connection));
             server.write_all(before.as_bytes()).await.unwrap();
@@ -403,7 +404,7 @@ mod tests {
         }
     }
 
-    /// `+PONG` is also an element of the reply to a transaction, which may arrive in parts.
+    /// `+PONG` may also be an element of the reply to a transaction, which may arrive in parts.
     #[tokio::test]
     async fn the_rest_of_an_incomplete_reply_is_not_taken_for_a_reply() {
         let (ours, mut server) = tokio::io::duplex(1 << 10);
@@ -419,7 +420,7 @@ mod tests {
             server.write_all(before.as_bytes()).await.unwrap();
             assert!(is_pending(&mut connection, Command::Ping));
             server.write_all(after.as_bytes()).await.unwrap();
-            // The reply to the first PING, and to this one.
+            // The replies to the first PING and to this one.
             let answer = async { server.write_all(b"+FIRST\r\n+PONG\r\n").await.unwrap() };
             let (reply, ()) = tokio::join!(connection.send(Command::Ping), answer);
             assert_eq!(reply, Ok(Value::SimpleString("PONG".to_owned())), "{before:?}");
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_of_reading_is_reported_in_place_of_a_broken_pipe() {
+    async fn a_read_error_is_reported_instead_of_a_broken_pipe() {
         let gone = RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         let in_flight = InFlight { command: "PING", limit: 1 << 10 };
         let limit = ReplyLimit::new(in_flight.limit);

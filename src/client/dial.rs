@@ -1,4 +1,4 @@
-//! Dialling: name resolution, connecting, and the test of whether a server accepts connections.
+//! Dialling: name resolution, connecting, and reachability checks.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::blocking::{self, NAMES};
 use crate::config::{Allow, Endpoint};
 
-/// Time limit for name resolution and connecting together.
+/// Combined time limit for name resolution and connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time limit for name resolution; less than [`CONNECT_TIMEOUT`], so that the error names the step that failed.
@@ -26,8 +26,8 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1400);
 /// Time limit of [`reachability`].
 const REACHABILITY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time without an acknowledgement of sent data after which the kernel breaks the connection (`TCP_USER_TIMEOUT`). The kernel
-/// of a server that is stopped or runs a script still acknowledges.
+/// Time without an acknowledgement of sent data after which the kernel closes the connection (`TCP_USER_TIMEOUT`). While the server
+/// process is stopped or running a script, its kernel still acknowledges data.
 pub(crate) const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(2);
 
 /// True if this system supports [`UNACKNOWLEDGED_LIMIT`].
@@ -43,11 +43,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 /// An established TCP, unix socket or TLS connection on which no command has been sent.
 pub(crate) struct Transport {
     stream: Box<dyn Stream>,
-    /// The remote end, for dialling the same server again.
+    /// Remote endpoint, for reconnecting to the same server.
     pub(crate) endpoint: ResolvedEndpoint,
     /// True if the server is on this machine.
     pub(crate) is_local: bool,
-    /// Number of addresses of the host name, of the family that has most; 1 if no name was resolved.
+    /// Number of IPv4 or IPv6 addresses of the host name, whichever is larger; 1 if no name was resolved.
     pub(crate) addresses: usize,
 }
 
@@ -56,7 +56,7 @@ impl Transport {
         Self { stream: Box::new(stream), endpoint, is_local: false, addresses: 1 }
     }
 
-    /// Returns the transport with another count of addresses.
+    /// Sets the number of addresses.
     pub(super) fn with_addresses(self, addresses: usize) -> Self {
         Self { addresses, ..self }
     }
@@ -87,7 +87,7 @@ pub(crate) enum ResolvedEndpoint {
     Unix(PathBuf),
 }
 
-/// Error of dialling.
+/// Error while dialling.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
     /// The name could not be resolved.
@@ -95,28 +95,28 @@ pub(crate) enum DialError {
     Resolve {
         /// The name.
         host: String,
-        /// Error of the resolver.
+        /// Error from the resolver.
         source: io::Error,
     },
     /// The connection could not be established.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
-    /// `allow` of the module or of the `discover` entry does not admit the address.
+    /// `allow` of the module or of the `discover` entry does not permit the address.
     #[error("the address is not permitted by allow")]
     NotAllowed,
     /// Resolving and connecting took longer than [`CONNECT_TIMEOUT`].
-    #[error("cannot connect: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("cannot connect: no response within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
 }
 
 /// Result of [`reachability`].
 #[derive(Debug)]
 pub(crate) enum Reachability {
-    /// The connection was accepted. The caller holds it while it waits, so that it opens no further ones.
+    /// The connection was accepted. The caller holds it while waiting, so that no further connections are opened.
     Accepted(Transport),
-    /// No process listens at the endpoint.
+    /// No process is listening at the endpoint, or it is unreachable.
     Refused(io::Error),
-    /// There was no reply, or the server's queue of new connections is full.
+    /// There was no reply, or the server's accept queue is full.
     Unknown,
 }
 
@@ -128,8 +128,8 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Transport, DialError>
     connect_within(endpoint, None).await
 }
 
-/// Resolves `endpoint` and connects to it, if `allow` admits the address; `None` admits every address. The address checked
-/// is the address connected to, so that a name that changes between two lookups can't evade the check.
+/// Resolves `endpoint` and connects to it if `allow` permits the address; `None` permits every address. The checked address is the
+/// one that is connected to, so a name that resolves differently in a second lookup can't evade the check.
 ///
 /// # Errors
 /// The error of the last address tried.
@@ -165,7 +165,7 @@ async fn connect_any(endpoint: &Endpoint, allow: Option<&Allow>) -> Result<Trans
     Err(last.unwrap_or_else(|| resolve(io::Error::from(io::ErrorKind::NotFound))))
 }
 
-/// Returns the number of addresses of the family that has most: one server may have an address of each.
+/// Returns the larger of the numbers of IPv4 and IPv6 addresses, at least 1: a single server may have an address of each family.
 fn count_of_addresses(found: &[SocketAddr]) -> usize {
     let count = |is_v4: bool| {
         let family = found.iter().map(|address| address.ip().to_canonical());
@@ -177,7 +177,7 @@ fn count_of_addresses(found: &[SocketAddr]) -> usize {
 /// Resolves a host.
 ///
 /// # Errors
-/// The error of the resolver.
+/// The error from the resolver.
 pub(crate) async fn addresses_of(
     host: &str,
     port: u16,
@@ -185,7 +185,7 @@ pub(crate) async fn addresses_of(
     Ok(blocking::resolve(&NAMES, host, port, RESOLVE_TIMEOUT).await?.into_iter())
 }
 
-/// Connects again to the server of an earlier connection.
+/// Reconnects to the server of an earlier connection.
 ///
 /// # Errors
 /// The connection can't be established.
@@ -193,7 +193,7 @@ pub(crate) async fn connect_again(endpoint: &ResolvedEndpoint) -> Result<Transpo
     Ok(timeout(CONNECT_TIMEOUT, open(endpoint)).await.map_err(|_| DialError::Timeout)??)
 }
 
-/// Tests whether the kernel of the server at `endpoint` accepts connections, by opening one.
+/// Checks whether the server's kernel accepts connections at `endpoint`, by opening one.
 pub(crate) async fn reachability(endpoint: &ResolvedEndpoint) -> Reachability {
     match timeout(REACHABILITY_TIMEOUT, open(endpoint)).await {
         Ok(Ok(transport)) => Reachability::Accepted(transport),
@@ -202,8 +202,8 @@ pub(crate) async fn reachability(endpoint: &ResolvedEndpoint) -> Reachability {
     }
 }
 
-/// True if the error means that no process listens. Other errors, such as the full queue of a unix socket or a lack of local
-/// ports, do not depend on the server.
+/// True if the error means that no process is listening or that the host is unreachable. Other errors, such as a full accept queue
+/// of a unix socket or a lack of local ports, do not show that the server is down.
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, NotFound};
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NotFound)
@@ -235,7 +235,7 @@ mod tests {
     use crate::config::allowing;
 
     #[test]
-    fn addresses_of_one_family_are_several_servers() {
+    fn only_addresses_of_the_same_family_count_as_several_servers() {
         for (found, count) in [
             (&["10.0.0.1:1"][..], 1),
             (&["10.0.0.1:1", "[fd00::1]:1"], 1),
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// A name may resolve to another address than when it was admitted.
+    /// A name may resolve to a different address than when it was permitted.
     #[tokio::test]
     async fn the_address_of_a_name_is_checked_at_every_connect() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

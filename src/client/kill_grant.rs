@@ -1,28 +1,28 @@
-//! Test of whether a user may kill scripts, without a kill.
+//! Checks whether a user may kill scripts, without killing one.
 
 use ::redis::Value;
 
 use super::connection::{CommandError, Connection};
 use crate::parse::{ErrorReply, GuardCommand};
 
-/// Reply to a command within MULTI.
+/// Reply to a command that is queued after MULTI.
 const QUEUED: &str = "QUEUED";
 
 /// Result of [`kill_grant`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KillGrant {
-    /// The user may send the kills that the server has.
+    /// The user may run every kill command that the server supports.
     Granted,
     /// The user may not run this command.
     Refused(GuardCommand),
-    /// The server does not report it, for this reason.
+    /// The permissions could not be determined, for this reason.
     Unverified(String),
 }
 
-/// Tests whether the user of a connection may run SCRIPT KILL and FUNCTION KILL, and PING, which confirms a run before.
+/// Checks whether the user of a connection may run SCRIPT KILL, FUNCTION KILL, and PING, which confirms a run before a kill.
 ///
-/// A server checks the permissions of a command when MULTI queues it, and DISCARD drops the queue: nothing is executed. A
-/// PING shows first that the server queues commands.
+/// A server checks the permission for a command when it queues the command after MULTI. DISCARD then drops the queue, so nothing is
+/// executed. A PING comes first, to verify that the server queues commands.
 ///
 /// # Errors
 /// The connection is no longer usable.
@@ -30,10 +30,10 @@ pub(crate) async fn kill_grant(connection: &mut Connection) -> Result<KillGrant,
     match reply(connection, GuardCommand::Multi).await? {
         Ok(Value::Okay) => {}
         Ok(_) => return Ok(KillGrant::Unverified("MULTI had an unexpected reply".to_owned())),
-        Err(error) => return Ok(KillGrant::Unverified(format!("MULTI was answered with {error}"))),
+        Err(error) => return Ok(KillGrant::Unverified(format!("MULTI returned {error}"))),
     }
     let grant = queue_kills(connection).await?;
-    // The queue is dropped with the connection, too.
+    // Closing the connection drops the queue as well.
     let _ = reply(connection, GuardCommand::Discard).await?;
     Ok(grant)
 }
@@ -46,7 +46,7 @@ async fn queue_kills(connection: &mut Connection) -> Result<KillGrant, CommandEr
             // Servers before 7.0 have no functions.
             Err(ErrorReply::Unknown) if command == GuardCommand::FunctionKill => {}
             Err(error) => {
-                return Ok(KillGrant::Unverified(format!("{} was answered with {error}", command.name())));
+                return Ok(KillGrant::Unverified(format!("{} returned {error}", command.name())));
             }
             Ok(_) => {
                 return Ok(KillGrant::Unverified(format!("{} was not queued by MULTI", command.name())));

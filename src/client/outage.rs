@@ -1,4 +1,4 @@
-//! From the errors of a connection to the reason for which the server can't be reached.
+//! Mapping from connection errors to the reason why the server can't be reached.
 
 use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
 
@@ -8,7 +8,7 @@ use super::tls_error::TlsFailure;
 use crate::watch::{Outage, OutageReason};
 
 impl DialError {
-    /// Returns the reason for which the server can't be reached.
+    /// Returns the reason why the server can't be reached.
     pub(crate) fn outage(&self) -> Outage {
         let reason = match self {
             Self::Resolve { .. } => OutageReason::Name,
@@ -25,7 +25,7 @@ impl DialError {
 }
 
 impl TlsFailure {
-    /// Returns the reason for which the server can't be reached.
+    /// Returns the reason why the server can't be reached.
     pub(crate) fn outage(&self) -> Outage {
         let Self { problem, remedy } = self;
         Outage::new(OutageReason::Tls { remedy }, format!("the TLS handshake failed: {problem}"))
@@ -33,8 +33,8 @@ impl TlsFailure {
 }
 
 impl CommandError {
-    /// Returns the reason for which the server can't be reached. `may_want_tls` is true if it has not replied on this TCP connection,
-    /// which has no TLS.
+    /// Returns the reason why the server can't be reached. `may_want_tls` is true if the server has not replied on this TCP
+    /// connection, which does not use TLS.
     pub(crate) fn outage(&self, may_want_tls: bool) -> Outage {
         let reason = match self {
             Self::NotRedis { is_http: true } => OutageReason::Http,

@@ -1,10 +1,10 @@
-//! Memory of the incomplete replies of all servers together.
+//! Memory budget for the incomplete replies of all servers together.
 //!
-//! The limit of each command bounds one reply, but hundreds of servers can send large ones at the same time. So all replies
-//! over [`FREE`] count against one budget. When it is exhausted, the reply that has been incomplete for the longest time is
-//! dropped, and its connection closed: a reply of a well-behaved server arrives within milliseconds. No reply waits for
-//! another server, since the time until a reply arrives is what is measured; reading only pauses until the memory of dropped
-//! replies is free.
+//! The limit of each command bounds one reply, but hundreds of servers can send large replies at the same time. All replies larger
+//! than [`FREE`] therefore count against one budget. When it is exhausted, the reply that has been incomplete for the longest time
+//! is dropped and its connection closed: the replies of a well-behaved server arrive within milliseconds. A reply never waits for
+//! another server, because the time until it arrives is what is measured. Reading pauses only until the memory of dropped replies
+//! is free.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-/// Memory up to which a reply does not count, bytes.
+/// Maximum memory of a reply that does not count against the budget, bytes.
 pub(super) const FREE: usize = 64 << 10;
 
-/// Budget of the process; without a limit until [`set_reply_budget`].
+/// Budget of the process; unlimited until [`set_reply_budget`] is called.
 pub(super) static BUDGET: ReplyBudget = ReplyBudget::new(usize::MAX);
 
-/// Sets the budget of the process, bytes. It should not be less than the largest limit of a command.
+/// Sets the budget of the process in bytes. It should be at least the largest limit of any command.
 pub(crate) fn set_reply_budget(bytes: usize) {
     BUDGET.state.lock().limit = bytes;
 }
 
-/// A budget that replies share.
+/// A budget shared by replies.
 #[derive(Debug)]
 pub(super) struct ReplyBudget {
     state: Mutex<State>,
@@ -37,18 +37,18 @@ struct State {
     /// Memory of dropped replies whose connections are not closed yet.
     dropped: usize,
     last_ticket: u64,
-    /// Counted replies by ticket, so that the first one has been incomplete for the longest time.
+    /// Counted replies by ticket; the first one has been incomplete for the longest time.
     replies: BTreeMap<u64, Counted>,
 }
 
-/// A reply that counts.
+/// A reply that counts against the budget.
 #[derive(Debug)]
 struct Counted {
     bytes: usize,
     share: Arc<Share>,
 }
 
-/// The part of one connection.
+/// The share of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Share {
     /// Ticket of the current reply; 0 while it does not count.
@@ -56,7 +56,7 @@ pub(super) struct Share {
     is_dropped: AtomicBool,
     /// Memory of the dropped reply until the connection is closed.
     dropped_bytes: AtomicUsize,
-    /// Reader that waits for more of a reply that counts.
+    /// Reader waiting for more of a reply that counts.
     reader: Mutex<Option<Waker>>,
 }
 
@@ -66,7 +66,7 @@ impl Share {
         self.is_dropped.load(Ordering::Relaxed)
     }
 
-    /// Has `reader` woken when the reply is dropped.
+    /// Registers `reader` to be woken when the reply is dropped.
     pub(super) fn wake_on_drop(&self, reader: &Waker) {
         if self.ticket.load(Ordering::Relaxed) != 0 {
             self.reader.lock().get_or_insert_with(|| reader.clone()).clone_from(reader);
@@ -89,13 +89,13 @@ impl ReplyBudget {
         Self { state: Mutex::new(state) }
     }
 
-    /// Sets the memory of a connection's incomplete reply, and drops the oldest replies while they exceed the budget.
+    /// Sets the memory of a connection's incomplete reply, and drops the oldest replies while the total exceeds the budget.
     pub(super) fn count(&self, share: &Arc<Share>, bytes: usize) {
         if bytes <= FREE {
             return;
         }
         let mut state = self.state.lock();
-        // Another thread may have dropped it just now; its memory counts already.
+        // Another thread may have just dropped the reply; its memory is already counted.
         if share.is_dropped() {
             return;
         }
@@ -116,7 +116,7 @@ impl ReplyBudget {
         }
     }
 
-    /// True if the connection's reply counts, and has to pause until the memory of dropped ones is free.
+    /// True if the connection's reply counts, and reading it must pause until the memory of dropped replies is free.
     pub(super) fn has_to_pause(&self, share: &Share) -> bool {
         if share.ticket.load(Ordering::Relaxed) == 0 || share.is_dropped() {
             return false;
@@ -125,7 +125,7 @@ impl ReplyBudget {
         state.dropped > 0 && state.used.saturating_add(state.dropped) > state.limit
     }
 
-    /// Notes that a connection is closed, and its memory free.
+    /// Records that a connection is closed and its memory is free.
     pub(super) fn closed(&self, share: &Share) {
         self.release(share);
         let bytes = share.dropped_bytes.swap(0, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl ReplyBudget {
         }
     }
 
-    /// Ends the counting of a connection's reply: it is complete, or the connection is closed.
+    /// Stops counting a connection's reply, because it is complete or the connection is closed.
     pub(super) fn release(&self, share: &Share) {
         let ticket = share.ticket.swap(0, Ordering::Relaxed);
         if ticket != 0 {
@@ -166,7 +166,7 @@ mod tests {
             budget.count(share, LARGE);
         }
         assert_eq!(used(&budget), (10 * LARGE, 10));
-        // It stays the oldest, however little of it comes.
+        // The first reply remains the oldest when it grows.
         budget.count(&shares[0], LARGE + 1);
         let dropped: Vec<bool> = shares.iter().map(|share| share.is_dropped()).collect();
         assert_eq!(dropped.iter().position(|dropped| *dropped), Some(0));
@@ -176,7 +176,7 @@ mod tests {
         assert!(!budget.has_to_pause(&Arc::default()), "one that does not count does not pause");
         budget.closed(&shares[0]);
         assert!(!budget.has_to_pause(&shares[1]));
-        // It counts no more, and neither does a complete one.
+        // A dropped reply no longer counts, and neither does a complete one.
         budget.count(&shares[0], 5 * LARGE);
         budget.release(&shares[1]);
         budget.release(&shares[1]);
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(shares.iter().filter(|share| share.is_dropped()).count(), 3);
     }
 
-    /// Memory that stays counted would pause all large replies for good.
+    /// Memory that remained counted would pause all large replies forever.
     #[test]
-    fn nothing_counts_after_replies_of_several_threads_are_closed() {
+    fn nothing_is_counted_once_all_threads_have_closed_their_replies() {
         let budget = ReplyBudget::new(3 * LARGE);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,7 +1,7 @@
-//! A limit on the memory of a reply.
+//! Limit on the memory of a reply.
 //!
-//! A parsed reply takes the memory of its bytes and of one value per element, and each element has at least one line on the
-//! wire. So the number of bytes and line ends, counted while they arrive, bounds the memory without a second parser.
+//! A parsed reply takes the memory of its bytes and of one value per element, and each element has at least one line on the wire.
+//! Counting bytes and line ends as they arrive therefore bounds the memory without a second parser.
 
 use std::future::Future as _;
 use std::io;
@@ -18,14 +18,14 @@ use tokio::time::{Sleep, sleep};
 use super::reply_budget::{BUDGET, FREE, ReplyBudget, Share};
 use super::tls_error;
 
-/// Memory of a parsed value besides its bytes.
+/// Memory of a parsed value in addition to its bytes.
 const VALUE_SIZE: usize = size_of::<::redis::Value>();
 
-/// Memory of a reply while it is read, as a multiple of its size: the read buffer grows to twice what it holds, and the value
+/// Memory of a reply while it is being read, as a multiple of its size: the read buffer grows to twice its contents, and the value
 /// is copied from it.
 const WHILE_READ: usize = 3;
 
-/// Maximum number of bytes kept of the first line of a reply.
+/// Maximum number of bytes kept from the first line of a reply.
 const MAX_LINE: usize = 256;
 
 /// Time to wait for unread data after a write has failed.
@@ -34,7 +34,7 @@ const UNREAD_DATA_LIMIT: Duration = Duration::from_millis(500);
 /// First byte of an error reply.
 const ERROR: u8 = b'-';
 
-/// First bytes of replies in RESP2 and RESP3.
+/// Possible first bytes of a reply in RESP2 and RESP3.
 const TYPES: &[u8] = b"+-:$*_,#!=(%~>|";
 
 /// Limit and state of the current reply, shared by the stream and the connection that owns it.
@@ -47,28 +47,28 @@ struct Inner {
     memory: AtomicUsize,
     /// Maximum memory of the current reply, bytes.
     limit: AtomicUsize,
-    /// True if the first byte is not that of a reply.
+    /// True if the first byte can't begin a reply.
     foreign: AtomicBool,
-    /// First error of reading.
+    /// First read error.
     read_error: OnceLock<String>,
     /// True if sent data was not acknowledged in time.
     unacknowledged: AtomicBool,
-    /// True if the current reply begins as an error or is foreign: of others, no bytes are kept.
+    /// True if the current reply is an error or foreign; no bytes are kept from other replies.
     keeps_bytes: AtomicBool,
     /// First bytes of the current reply, at most [`MAX_LINE`].
     first_bytes: Mutex<Vec<u8>>,
-    /// Budget that this and all other replies share.
+    /// Budget shared with all other replies.
     budget: &'static ReplyBudget,
     share: Arc<Share>,
 }
 
 impl ReplyLimit {
-    /// Limit for bytes that arrive before the first command.
+    /// Creates a limit for bytes that arrive before the first command.
     pub(super) fn new(limit: usize) -> Self {
         Self::within(limit, &BUDGET)
     }
 
-    /// As [`Self::new`], with this budget.
+    /// Like [`Self::new`], with this budget.
     pub(super) fn within(limit: usize, budget: &'static ReplyBudget) -> Self {
         Self(Arc::new(Inner {
             memory: AtomicUsize::new(0),
@@ -86,7 +86,7 @@ impl ReplyLimit {
     /// Begins a new reply with this limit.
     pub(super) fn reset(&self, limit: usize) {
         self.complete();
-        // A dropped reply stays one: the connection is not usable.
+        // A dropped reply remains dropped: the connection is no longer usable.
         if !self.is_dropped() {
             self.0.memory.store(0, Ordering::Relaxed);
         }
@@ -97,20 +97,20 @@ impl ReplyLimit {
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Notes that the current reply is complete, so that it no longer counts against the budget.
+    /// Records that the current reply is complete and no longer counts against the budget.
     pub(super) fn complete(&self) {
         if let Some(share) = self.share() {
             self.0.budget.release(share);
         }
     }
 
-    /// True if the current reply was dropped since the replies of all servers exceed the budget.
+    /// True if the current reply was dropped because the replies of all servers exceed the budget.
     pub(super) fn is_dropped(&self) -> bool {
         self.share().is_some_and(|share| share.is_dropped())
     }
 
-    /// Returns the part of the budget that the current reply takes; `None` if it is too small to count. Nearly all are, so that
-    /// the memory of the share is not touched.
+    /// Returns the current reply's share of the budget; `None` if the reply is too small to count. Nearly all replies are, so the
+    /// memory of the share is not touched for them.
     fn share(&self) -> Option<&Arc<Share>> {
         (while_read(self.0.memory.load(Ordering::Relaxed)) > FREE).then_some(&self.0.share)
     }
@@ -120,18 +120,18 @@ impl ReplyLimit {
         self.0.memory.load(Ordering::Relaxed) > self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// True if the current reply does not begin like one of the Redis protocol.
+    /// True if the current reply does not begin like a Redis reply.
     pub(super) fn is_foreign(&self) -> bool {
         self.0.foreign.load(Ordering::Relaxed)
     }
 
-    /// True if the current reply begins like that of an HTTP server: a status line or a page.
+    /// True if the current reply begins like that of an HTTP server: with a status line or an HTML page.
     pub(super) fn is_http(&self) -> bool {
         let first = self.0.first_bytes.lock().to_ascii_lowercase();
         [&b"http/"[..], b"<!doctype html", b"<html"].iter().any(|start| first.starts_with(start))
     }
 
-    /// Returns the error of reading. Later commands on the connection only fail with a broken pipe.
+    /// Returns the first read error. Later commands on the connection fail only with a broken pipe.
     pub(super) fn read_error(&self) -> Option<&str> {
         self.0.read_error.get().map(String::as_str)
     }
@@ -141,8 +141,8 @@ impl ReplyLimit {
         self.0.unacknowledged.load(Ordering::Relaxed)
     }
 
-    /// Returns the error reply, without its `-`, with which the current reply begins. If the connection is closed after it, it
-    /// is the reason, and the client library does not report it.
+    /// Returns the error line that begins the current reply, without its `-`. If the connection is then closed, this line states
+    /// the reason, which the client library does not report.
     pub(super) fn error_line(&self) -> Option<String> {
         let bytes = self.0.first_bytes.lock();
         let line = bytes.strip_prefix(&[ERROR])?;
@@ -150,14 +150,14 @@ impl ReplyLimit {
         Some(String::from_utf8_lossy(line.get(..end)?).into_owned())
     }
 
-    /// Keeps an error of writing.
+    /// Records a write error if it means that sent data was not acknowledged.
     fn write_failed(&self, error: &io::Error) {
         if error.kind() == io::ErrorKind::TimedOut {
             self.0.unacknowledged.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Counts bytes that have arrived.
+    /// Counts received bytes.
     fn add(&self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -188,20 +188,20 @@ const fn while_read(size: usize) -> usize {
     size.saturating_mul(WHILE_READ)
 }
 
-/// A stream that measures its incoming bytes. Reading fails once a reply exceeds its limit.
+/// A stream that counts its incoming bytes. Reading fails once a reply exceeds its limit.
 ///
-/// A server that refuses a connection sends the reason and closes it, often before the first command is written. The client
-/// library would drop a reply without a command, and would not read after a failed write. So reading begins with the
+/// A server that refuses a connection sends the reason and closes it, often before the first command is written. The client library
+/// would drop a reply that precedes the first command, and would not read after a failed write. Reading therefore begins with the
 /// first write, and a failed write is reported by the read that finds no more data.
 #[derive(Debug)]
 pub(super) struct LimitedStream<S> {
     stream: S,
     limit: ReplyLimit,
-    /// True once something was written.
+    /// True after the first write.
     has_written: bool,
-    /// Reader that waits for the first write.
+    /// Reader waiting for the first write.
     reader: Option<Waker>,
-    /// Error of writing, and the time limit for reading what is left.
+    /// Write error, and the time limit for reading the remaining data.
     write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
 }
 
@@ -216,7 +216,7 @@ impl<S> LimitedStream<S> {
         Self { stream, limit, has_written: false, reader: None, write_error: None }
     }
 
-    /// Notes that a command is written: replies are read from now on.
+    /// Records that a command is being written; replies are read from now on.
     fn begin(&mut self) {
         self.has_written = true;
         if let Some(reader) = self.reader.take() {
@@ -224,7 +224,7 @@ impl<S> LimitedStream<S> {
         }
     }
 
-    /// Keeps an error of writing until everything is read.
+    /// Keeps a write error until the remaining data has been read.
     fn defer(&mut self, error: io::Error) {
         self.limit.write_failed(&error);
         self.write_error.get_or_insert_with(|| (error, Box::pin(sleep(UNREAD_DATA_LIMIT))));
@@ -242,7 +242,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
             return Poll::Pending;
         }
         if self.limit.share().is_some_and(|share| self.limit.0.budget.has_to_pause(share)) {
-            // The tasks of dropped replies have been woken.
+            // The tasks of dropped replies have already been woken.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -354,7 +354,7 @@ mod tests {
         assert!(limit.is_dropped() && !limit.is_exceeded() && !other.is_dropped());
         let (result, length) = reading.await.unwrap();
         assert_eq!((result.unwrap_err().kind(), length), (io::ErrorKind::OutOfMemory, LIMIT / 4));
-        // What is complete, or closed, counts no more.
+        // A reply that is complete, or whose connection is closed, no longer counts.
         other.complete();
         for _ in 0..10 {
             let next = ReplyLimit::within(LIMIT, budget);

@@ -1,4 +1,4 @@
-//! TLS to a server: rustls with its `ring` provider, and the root certificates of the system or of a file.
+//! TLS connections to servers: rustls with its `ring` provider, and root certificates from the system or from a file.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use super::tls_error::{TlsFailure, webpki_error};
 use crate::blocking::folder_of;
 use crate::config::{Endpoint, SettingSource, TlsFiles};
 
-/// Error of the TLS configuration, with the place where it was given.
+/// TLS configuration error, with the setting that caused it.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {kind}")]
 pub(crate) struct TlsError {
@@ -34,11 +34,11 @@ pub(crate) struct TlsError {
 /// Kind of a TLS configuration error.
 #[derive(Debug, thiserror::Error)]
 enum TlsErrorKind {
-    /// A file is not readable, or holds no certificate or key.
+    /// A file is not readable, or contains no certificate or key.
     #[error("cannot use {file} as {purpose}: {problem}")]
     File { file: PathBuf, purpose: &'static str, problem: String },
     /// The system has no root certificates.
-    #[error("no system certificates found; give a file of CA certificates")]
+    #[error("no system certificates found; specify a file of CA certificates")]
     NoRoots,
     /// The client certificate and its key do not match, or their algorithm is not supported.
     #[error("cannot use the client certificate: {0}")]
@@ -46,7 +46,7 @@ enum TlsErrorKind {
     /// The CA certificates are not usable.
     #[error("cannot use the CA certificates: {0}")]
     Verifier(rustls::client::VerifierBuilderError),
-    /// The host name is not valid in a certificate.
+    /// The host name can't be used in a certificate.
     #[error("{0:?} is not a valid host name for a certificate")]
     Name(String),
 }
@@ -97,9 +97,9 @@ impl TlsSetup {
     }
 }
 
-/// Certificates that have been read, shared by all targets with the same files.
+/// Cache of loaded certificates, shared by all targets that use the same files.
 ///
-/// The lock is not held while files are read, so that a file that hangs does not block other targets.
+/// The lock is not held while files are read, so that a hanging read does not block other targets.
 #[derive(Default)]
 pub(crate) struct TlsCache(Mutex<Vec<(TlsFiles, TlsConnector)>>);
 
@@ -153,7 +153,7 @@ impl TlsCache {
     }
 }
 
-/// Returns the key of jobs that read these files (see [`blocking`](crate::blocking)).
+/// Returns the key for jobs that read these files (see [`blocking`](crate::blocking)).
 pub(crate) fn tls_key(files: &TlsFiles) -> &OsStr {
     let client = files.client.as_ref().map(|(cert, _)| cert);
     files.ca.as_ref().or(client).map_or(OsStr::new("system certificates"), |file| folder_of(file))
@@ -195,7 +195,7 @@ fn connector(files: &TlsFiles) -> Result<TlsConnector, TlsError> {
 /// Trusted certificates.
 struct Roots {
     store: RootCertStore,
-    /// Those of `--redis.tls-ca-file`.
+    /// Certificates from `--redis.tls-ca-file`.
     given: Vec<CertificateDer<'static>>,
 }
 
@@ -217,12 +217,12 @@ fn roots(ca: Option<&Path>) -> Result<Roots, TlsErrorKind> {
     Ok(Roots { store, given })
 }
 
-/// Reads all certificates of a PEM file, at least one.
+/// Reads all certificates from a PEM file, which must contain at least one.
 fn certificates(file: &Path, purpose: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsErrorKind> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| file_error(file, purpose, &error))?;
     if certificates.is_empty() {
-        return Err(file_error(file, purpose, &"it holds no PEM certificate"));
+        return Err(file_error(file, purpose, &"it contains no PEM certificate"));
     }
     Ok(certificates)
 }
@@ -231,11 +231,11 @@ fn file_error(file: &Path, purpose: &'static str, problem: &dyn std::fmt::Displa
     TlsErrorKind::File { file: file.to_owned(), purpose, problem: problem.to_string() }
 }
 
-/// Verifier that also accepts a self-signed certificate that is given as its own CA, as OpenSSL does.
+/// Verifier that also accepts a self-signed certificate configured as its own CA, as OpenSSL does.
 #[derive(Debug)]
 struct GivenCertificates {
     webpki: Arc<WebPkiServerVerifier>,
-    /// Certificates of `--redis.tls-ca-file`.
+    /// Certificates from `--redis.tls-ca-file`.
     given: Vec<CertificateDer<'static>>,
 }
 
@@ -250,7 +250,7 @@ impl ServerCertVerifier for GivenCertificates {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let result = self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now);
         match &result {
-            // webpki has checked the validity period before it returns this error.
+            // webpki checks the validity period before it returns this error.
             Err(rustls::Error::InvalidCertificate(error))
                 if webpki_error(error) == Some(&webpki::Error::CaUsedAsEndEntity)
                     && self.given.iter().any(|given| given == end_entity) =>
@@ -291,14 +291,14 @@ impl ServerCertVerifier for GivenCertificates {
     }
 }
 
-/// True for X.509 version 1, for which webpki has no error of its own.
+/// True for X.509 version 1, which webpki reports only as a bad encoding.
 fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate)
         .is_ok_and(|(_, certificate)| certificate.version() == X509Version::V1)
 }
 
-/// Verifier that accepts any certificate, for `--redis.tls-insecure`. Signatures are not verified either: that would prove
-/// only that the peer has the key of a certificate that anybody can make, and fails for X.509 version 1.
+/// Verifier that accepts any certificate, for `--redis.tls-insecure`. Signatures are not verified either: verification would prove
+/// only that the peer has the key of a certificate that anyone can create, and would fail for X.509 version 1.
 #[derive(Debug)]
 pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
@@ -355,7 +355,7 @@ mod tests {
         let (hanging, files) =
             (Arc::clone(&cache), TlsFiles { ca: Some(pipe.clone()), ..TlsFiles::default() });
         let reader = thread::spawn(move || hanging.check(&files));
-        // Opening blocks until the reader is there. The reader then waits until the pipe is closed.
+        // Opening the pipe blocks until the reader has opened it. The reader then waits until the pipe is closed.
         let writer = File::options().write(true).open(&pipe).unwrap();
         let (sender, receiver) = channel();
         let other = Arc::clone(&cache);

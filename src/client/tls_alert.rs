@@ -1,7 +1,7 @@
-//! Errors of writing to a TLS peer that has closed the connection.
+//! Write errors on connections that the TLS peer has closed.
 //!
-//! In TLS 1.3 the client completes the handshake before the server has checked the client's certificate. If the server
-//! rejects it, writing fails with `Broken pipe`, and the alert with the reason is still unread.
+//! In TLS 1.3, the client completes the handshake before the server has checked the client certificate. If the server rejects the
+//! certificate, writing fails with `Broken pipe` while the alert with the reason is still unread.
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ impl<S: AsyncRead + Unpin> AlertStream<S> {
         }
         let mut buffer = [0; 512];
         match Pin::new(&mut self.0).poll_read(cx, &mut ReadBuf::new(&mut buffer)) {
-            // rustls reports an alert with this kind.
+            // rustls reports alerts with this error kind.
             Poll::Ready(Err(alert)) if alert.kind() == io::ErrorKind::InvalidData => alert,
             _ => error,
         }
@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose writes fail, with the result of its next read.
+    /// A stream whose writes fail. It holds the result of the next read.
     struct Closed(Option<io::Error>);
 
     impl AsyncRead for Closed {

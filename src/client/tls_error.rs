@@ -1,4 +1,4 @@
-//! Errors of TLS in words, with the flag that helps.
+//! Descriptions of TLS errors, with remedies.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use rustls::{AlertDescription, CertificateError, Error};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the TLS handshake failed: {problem}{}{}", if remedy.is_empty() { "" } else { ". " }, remedy.trim_end_matches('.'))]
 pub(crate) struct TlsFailure {
-    /// Problem, one clause.
+    /// Problem, as a single clause.
     pub(crate) problem: String,
-    /// Remedy, whole sentences; empty if there is none.
+    /// Remedy, as complete sentences; empty if there is none.
     pub(crate) remedy: &'static str,
 }
 
-const ISSUER: &str = "Give the certificate of the CA that issued it with --redis.tls-ca-file.";
+const ISSUER: &str = "Specify the issuing CA's certificate with --redis.tls-ca-file.";
 const NAME: &str =
-    "Use a host name or address that the certificate has, or set tls.server_name in the configuration file.";
+    "Use a host name or address listed in the certificate, or set tls.server_name in the configuration file.";
 const CLIENT_CERTIFICATE: &str =
-    "Give a client certificate with --redis.tls-cert-file and --redis.tls-key-file.";
+    "Specify a client certificate with --redis.tls-cert-file and --redis.tls-key-file.";
 const INSECURE: &str = "Only --redis.tls-insecure accepts it.";
-const CLOSED: &str = "The port may not use TLS (redis://), require a client certificate (--redis.tls-cert-file), or the \
+const CLOSED: &str = "The port does not use TLS (redis://) or requires a client certificate (--redis.tls-cert-file), or the \
                       server has reached maxclients: see its log.";
 
 impl TlsFailure {
-    /// Describes the error of a handshake.
+    /// Describes a handshake error.
     pub(super) fn new(error: &io::Error) -> Self {
         if let Some(tls) = rustls_error(error) {
             let (problem, remedy) = describe(tls);
@@ -33,14 +33,14 @@ impl TlsFailure {
         let closed =
             [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         if closed.contains(&error.kind()) {
-            Self { problem: "the connection was closed during it".to_owned(), remedy: CLOSED }
+            Self { problem: "the peer closed the connection".to_owned(), remedy: CLOSED }
         } else {
             Self { problem: error.to_string(), remedy: "" }
         }
     }
 }
 
-/// Returns the text of an error of reading; an error of TLS in words, with its remedy.
+/// Returns the message of a read error; for a TLS error, its description and remedy.
 pub(super) fn text(error: &io::Error) -> String {
     let Some(tls) = rustls_error(error) else { return error.to_string() };
     let (problem, remedy) = describe(tls);
@@ -56,7 +56,7 @@ fn rustls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Returns problem and remedy of an error of TLS.
+/// Returns the problem and the remedy of a TLS error.
 fn describe(error: &Error) -> (String, &'static str) {
     let (problem, remedy) = match error {
         Error::InvalidCertificate(error) => return certificate(error),
@@ -80,25 +80,25 @@ fn certificate(error: &CertificateError) -> (String, &'static str) {
         E::UnknownIssuer => ("the issuer of the server's certificate is not known (UnknownIssuer)", ISSUER),
         E::BadSignature => ("the server's certificate is not signed by the given CA (BadSignature)", ISSUER),
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            return (format!("the server's {error}"), NAME);
+            return (format!("the server's certificate does not match the host name ({error})"), NAME);
         }
         E::Expired | E::ExpiredContext { .. } => {
             return (
                 format!("the server's certificate has expired ({error})"),
-                "Renew it; see the clock of this machine.",
+                "Renew it, or check this machine's clock.",
             );
         }
         E::NotValidYet | E::NotValidYetContext { .. } => {
             return (
                 format!("the server's certificate is not valid yet ({error})"),
-                "See the clock of this machine.",
+                "Check this machine's clock.",
             );
         }
         E::Revoked => ("the server's certificate was revoked", ""),
         other => match webpki_error(other) {
             Some(webpki::Error::CaUsedAsEndEntity) => (
-                "the server's certificate is that of a CA (CaUsedAsEndEntity)",
-                "If it is self-signed, give this certificate itself with --redis.tls-ca-file.",
+                "the server's certificate is a CA certificate (CaUsedAsEndEntity)",
+                "If it is self-signed, specify the certificate itself with --redis.tls-ca-file.",
             ),
             Some(webpki::Error::UnsupportedCertVersion) => {
                 ("the server's certificate is X.509 version 1, which has no host name to check", INSECURE)
@@ -110,7 +110,7 @@ fn certificate(error: &CertificateError) -> (String, &'static str) {
     (problem.to_owned(), remedy)
 }
 
-/// Returns the error of webpki that rustls has no variant for.
+/// Returns the webpki error if rustls has no variant for it.
 pub(super) fn webpki_error(error: &CertificateError) -> Option<&webpki::Error> {
     match error {
         CertificateError::Other(other) => other.0.downcast_ref(),
@@ -138,9 +138,11 @@ fn received(alert: AlertDescription) -> (String, &'static str) {
         ),
         A::ProtocolVersion => (
             "the server rejects TLS 1.2 and 1.3 (ProtocolVersion)".to_owned(),
-            "See its setting tls-protocols.",
+            "Check its tls-protocols setting.",
         ),
-        A::UnrecognisedName => ("the server does not know the host name (UnrecognisedName)".to_owned(), NAME),
+        A::UnrecognisedName => {
+            ("the server does not recognize the host name (UnrecognisedName)".to_owned(), NAME)
+        }
         other => (format!("the server sent the alert {other:?}"), ""),
     }
 }

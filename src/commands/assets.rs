@@ -16,7 +16,7 @@ pub(crate) const DASHBOARDS: [(&str, &str); 2] = [
 /// Prints the alert rules.
 ///
 /// # Errors
-/// Errors of `out`.
+/// Returns an error if writing to `out` fails.
 pub(crate) fn print_rules(out: &mut impl Write) -> io::Result<()> {
     out.write_all(RULES.as_bytes())?;
     out.flush()
@@ -25,7 +25,7 @@ pub(crate) fn print_rules(out: &mut impl Write) -> io::Result<()> {
 /// Writes the dashboards to `folder`, which is created if missing, and prints the path of each file.
 ///
 /// # Errors
-/// Errors of the file system, with the path, and errors of `out`.
+/// Returns an error if writing a file or writing to `out` fails. Errors of files contain the path.
 pub(crate) fn write_dashboards(folder: &Path, out: &mut impl Write) -> io::Result<()> {
     write_files(folder, DASHBOARDS, out)
 }
@@ -33,13 +33,13 @@ pub(crate) fn write_dashboards(folder: &Path, out: &mut impl Write) -> io::Resul
 /// Writes files to `folder`, which is created if missing, and prints the path of each file.
 ///
 /// # Errors
-/// Errors of the file system, with the path, and errors of `out`.
+/// Returns an error if writing a file or writing to `out` fails. Errors of files contain the path.
 pub(super) fn write_files(
     folder: &Path,
     files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    // Without the original kind, so that an error of a file is not mistaken for a closed pipe.
+    // The original kind is dropped so that an error of a file is not mistaken for a closed pipe.
     let failed = |path: &Path, error: &io::Error| {
         io::Error::other(format!("cannot write {}: {error}", path.display()))
     };

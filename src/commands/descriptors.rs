@@ -1,15 +1,15 @@
-//! Limit on open files, of which each target needs one or two.
+//! Limit on open files. Each target needs one or two.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use crate::web::MAX_CONNECTIONS;
 
-/// Descriptors besides those of targets and HTTP connections: files, listeners, the runtime.
+/// Descriptors for everything except targets and HTTP connections: files, listeners, the runtime.
 const OTHERS: usize = 64;
 
-/// Raises the soft limit to the hard one, and warns if that is too low for this number of targets. A target has one connection,
-/// and a second one while its server is blocked.
+/// Raises the soft limit to the hard limit, and logs a message if that is too low for this number of targets. Each target has one
+/// connection, and a second one while its server is blocked.
 pub(super) fn raise_limit(targets: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;

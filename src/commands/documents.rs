@@ -15,13 +15,13 @@ const PROGRAM: &str = "redis-script-exporter";
 /// Prints the completion script of a shell.
 ///
 /// # Errors
-/// Errors of `out`.
+/// Returns an error if writing to `out` fails.
 pub(crate) fn print_completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
-    // Generated in memory first: the generator panics if it cannot write.
+    // Generated in memory because the generator panics if it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::documented(), PROGRAM, &mut script);
     if shell == Shell::Bash {
-        // clap_complete 4.6 parses the dashes of the program's name as subcommands in one of two places.
+        // In one of two places, clap_complete 4.6 treats the dashes in the program's name as separators of subcommands.
         let text = String::from_utf8_lossy(&script);
         let text = text.replace("redis__subcmd__script__subcmd__exporter", "redis__script__exporter");
         script = text.into_bytes();
@@ -33,7 +33,7 @@ pub(crate) fn print_completions(shell: Shell, out: &mut impl Write) -> io::Resul
 /// Prints the man page of the program.
 ///
 /// # Errors
-/// Errors of `out`.
+/// Returns an error if writing to `out` fails.
 pub(crate) fn print_man_page(out: &mut impl Write) -> io::Result<()> {
     let (_, page) = man_pages()?.into_iter().next().unwrap_or_default();
     out.write_all(&page)?;
@@ -44,12 +44,12 @@ pub(crate) fn print_man_page(out: &mut impl Write) -> io::Result<()> {
 /// each file.
 ///
 /// # Errors
-/// Errors of the file system, with the path, and errors of `out`.
+/// Returns an error if writing a file or writing to `out` fails. Errors of files contain the path.
 pub(crate) fn write_man_pages(folder: &Path, out: &mut impl Write) -> io::Result<()> {
     write_files(folder, man_pages()?, out)
 }
 
-/// Returns the file name and content of each page, that of the program first.
+/// Returns the file name and content of each page, starting with the page of the program.
 fn man_pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut command = Cli::documented().name(PROGRAM);
     command.build();
@@ -111,7 +111,7 @@ mod tests {
         for subcommand in Cli::documented().get_subcommands() {
             let path = folder.join(format!("{PROGRAM}-{}.1", subcommand.get_name()));
             assert!(path.is_file(), "{}", path.display());
-            // The page of the program refers to it.
+            // The page of the program refers to the page of the subcommand.
             let reference = format!("{PROGRAM}-{}(1)", subcommand.get_name()).replace('-', "\\-");
             assert!(main.contains(&reference), "{reference} in {main}");
         }

@@ -1,7 +1,6 @@
-//! `redis-script-exporter healthcheck`: requests `/-/healthy` of the exporter on this machine, for containers without a
-//! shell.
+//! `redis-script-exporter healthcheck`: requests `/-/healthy` from the exporter on this machine, for containers without a shell.
 //!
-//! The file of `--web.config.file` is not read: it may have become invalid while the exporter continues with its previous
+//! The file of `--web.config.file` is not read because it may have become invalid while the exporter still uses its previous
 //! content. If the flag is given, TLS is tried first.
 
 use std::error::Error;
@@ -27,13 +26,13 @@ use tokio_rustls::TlsConnector;
 use crate::client::AnyCertificate;
 use crate::config::{ListenAddress, WebConfig};
 
-/// Maximum time for the response.
+/// Maximum time to wait for the response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Maximum time for an exporter that has requested a client certificate to reject the connection without one.
+/// Maximum time to wait for a rejection by an exporter that requested a client certificate and received none.
 const REJECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Requests `/-/healthy` at the first listen address.
+/// Requests `/-/healthy` from the first listen address.
 ///
 /// # Errors
 /// Description of the failure in one line.
@@ -63,10 +62,10 @@ async fn request_plain(address: &str) -> Result<u16, BoxError> {
     status(TcpStream::connect(address).await?, address).await
 }
 
-/// Sends the request with TLS. Any certificate is accepted: it is for the names by which clients reach the exporter, not
-/// for the loopback address.
+/// Sends the request over TLS. Any certificate is accepted, because certificates are issued for the names by which clients reach
+/// the exporter, not for the loopback address.
 ///
-/// No client certificate is available here. An exporter that rejects the connection for that reason counts as healthy, since
+/// No client certificate is available here. An exporter that rejects the connection for that reason is considered healthy, because
 /// it accepts connections and completes handshakes.
 async fn request_tls(address: &str) -> Result<u16, BoxError> {
     let provider = Arc::new(ring::default_provider());
@@ -84,7 +83,7 @@ async fn request_tls(address: &str) -> Result<u16, BoxError> {
         connected => connected?,
     };
     if requests.0.load(Ordering::Relaxed) {
-        // In TLS 1.3 the rejection follows the handshake.
+        // In TLS 1.3, the rejection arrives after the handshake.
         let rejection = timeout(REJECTION_TIMEOUT, stream.read_u8()).await;
         match rejection {
             Ok(Err(error)) if requires_certificate(&error) => return Ok(200),
@@ -96,7 +95,7 @@ async fn request_tls(address: &str) -> Result<u16, BoxError> {
     status(stream, address).await
 }
 
-/// Sends the request, and returns the status of the response.
+/// Sends the request and returns the status code of the response.
 async fn status(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &str,
@@ -111,7 +110,7 @@ fn requires_certificate(error: &io::Error) -> bool {
     matches!(rustls_error(error), Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
-/// True if the peer does not use TLS, so that it may serve plain HTTP.
+/// Returns true if the peer does not use TLS, so it may serve plain HTTP.
 fn is_plain_http(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>().and_then(rustls_error);
     matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
@@ -121,7 +120,7 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Resolver without a certificate; true once the server has requested one.
+/// Resolver without a client certificate. The flag is true once the server has requested one.
 #[derive(Debug, Default)]
 struct CertificateRequests(AtomicBool);
 

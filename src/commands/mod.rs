@@ -1,5 +1,5 @@
-//! Subcommands. `assets` has `rules` and `dashboards`, `documents` has `completions` and `man`; the others have a file or directory
-//! each. Without a subcommand the exporter runs (`serve`).
+//! Subcommands. `assets` implements `rules` and `dashboards`, and `documents` implements `completions` and `man`. Each of the
+//! others has its own file or directory. Without a subcommand, the exporter runs (`serve`).
 
 mod assets;
 mod catalogue;
@@ -29,7 +29,7 @@ use crate::config::{Config, WebConfig};
 /// Exit code for invalid flags or an invalid configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
-/// Maximum number of worker threads of the runtime. Few are needed, since tasks mostly wait.
+/// Maximum number of worker threads of the runtime. Few are needed because tasks mostly wait.
 const MAX_WORKERS: usize = 2;
 
 /// Error that ends the program, with its exit code.
@@ -39,26 +39,26 @@ struct CommandError {
 }
 
 impl CommandError {
-    /// Invalid flags or configuration.
+    /// Creates an error for invalid flags or an invalid configuration.
     #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
     fn usage(message: impl ToString) -> Self {
         Self { exit_code: EXIT_USAGE, message: message.to_string() }
     }
 
-    /// Failure of a rehearsal; 1 means that a script takes too long.
+    /// Creates an error for a failed rehearsal. The exit code is 2 because 1 means that a script takes too long.
     #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
     fn rehearsal(message: impl ToString) -> Self {
         Self { exit_code: 2, message: message.to_string() }
     }
 
-    /// Any other failure.
+    /// Creates an error for any other failure.
     #[expect(clippy::needless_pass_by_value, reason = "map_err passes errors by value")]
     fn other(message: impl ToString) -> Self {
         Self { exit_code: 1, message: message.to_string() }
     }
 }
 
-/// Runs the program with the arguments and the environment of the process. An error is one line on stderr.
+/// Runs the program with the arguments and the environment of the process. An error is printed to stderr as one line.
 #[must_use]
 pub fn run() -> ExitCode {
     match dispatch() {
@@ -130,8 +130,8 @@ fn dispatch() -> Result<ExitCode, CommandError> {
     }
 }
 
-/// Runs the future of a subcommand to completion. Threads that still block then, in a name lookup for example, are not
-/// joined.
+/// Runs the future of a subcommand to completion. Threads that are still blocked at that point, for example in a name lookup, are
+/// not joined.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
     let runtime = runtime()?;
     let result = runtime.block_on(work);
@@ -140,8 +140,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
 }
 
 fn runtime() -> Result<Runtime, CommandError> {
-    // On one core, more threads would only be woken to find nothing to do, and a scheduler that moves tasks between threads takes more
-    // time for each.
+    // On one core, additional threads would only wake up without finding work, and a scheduler that moves tasks between threads
+    // takes more time per task.
     let workers = thread::available_parallelism().map_or(MAX_WORKERS, |cores| cores.get().min(MAX_WORKERS));
     let mut builder = if workers == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     let built = builder.worker_threads(workers).enable_all().build();

@@ -25,13 +25,13 @@ use crate::logging;
 use crate::notify::Notifier;
 use crate::web::{self, WebAuth};
 
-/// Maximum time for tasks to end after they were cancelled.
+/// Maximum time for tasks to end after cancellation.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// File with the name of this machine, on Linux.
+/// File with the host name of this machine, on Linux.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// Maximum size of that file.
+/// Maximum size of that file, in bytes.
 const MAX_HOST_NAME: u64 = 1 << 10;
 
 /// Runs the exporter until a signal stops it.
@@ -94,7 +94,7 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns the label `instance` of alerts until a scrape tells it: the name of this machine and the port.
+/// Returns the label `instance` that alerts have until a scrape provides one: the host name of this machine and the port.
 async fn instance(web: &WebConfig) -> String {
     let name = files::read_text_async(Path::new(HOST_NAME), MAX_HOST_NAME).await;
     let name = name.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
@@ -118,7 +118,7 @@ async fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, CommandEr
     Ok(listeners)
 }
 
-/// Returns the sockets that systemd has passed to the process; at least one.
+/// Returns the sockets passed by systemd, or an error if there are none.
 fn passed_listeners() -> Result<Vec<TcpListener>, CommandError> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();
@@ -162,7 +162,7 @@ async fn serve(
         supervisor.start("the notifications", |stop| Arc::clone(notifier).run(targets, shared, stop));
     }
     supervisor.start("the log", |stop| Arc::clone(&fleet).keep_log(stop));
-    // Stopped after all others, so that their last reads are saved.
+    // Stopped after all other tasks, so that the results of their last reads are saved.
     let mut storage = Supervisor::new(CancellationToken::new());
     if let Some(persistence) = fleet.persistence() {
         storage.start("the state file", |stop| Arc::clone(persistence).run(fleet.subscribe(), stop));

@@ -30,7 +30,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Returns the canonical form: a name in lower case without a final dot, an IP address as [`IpAddr`] displays it.
+    /// Returns the canonical form: a name in lower case without a trailing dot, or an IP address as [`IpAddr`] displays it.
     #[must_use]
     pub(crate) fn normal(self) -> Self {
         let Self::Tcp(host, port) = self else { return self };
@@ -38,8 +38,8 @@ impl Endpoint {
         Self::Tcp(host, port)
     }
 
-    /// Returns one value for all forms that denote the same endpoint without a resolver. It is for comparison, not for
-    /// connections: `localhost` and `0.0.0.0` become `127.0.0.1`.
+    /// Returns the same value for all forms of an endpoint that are equivalent without a lookup. The value is for comparison,
+    /// not for connections: `localhost` and `0.0.0.0` become `127.0.0.1`.
     #[must_use]
     pub(crate) fn identity(&self) -> Self {
         let Self::Tcp(host, port) = self.clone().normal() else { return self.clone() };
@@ -53,7 +53,7 @@ impl Endpoint {
     }
 }
 
-/// Returns a host name in lower case, without final dots.
+/// Returns a host name in lower case without trailing dots.
 pub(super) fn normal_name(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -66,8 +66,8 @@ pub(super) fn ip_of(host: &str) -> Option<IpAddr> {
     ip.map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// Parses an IPv4 address as `inet_aton` does: one to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), of which
-/// the last fills the remaining bytes.
+/// Parses an IPv4 address as `inet_aton` does: one to four decimal, octal (`0…`) or hexadecimal (`0x…`) numbers. The last
+/// number fills the remaining bytes.
 fn ipv4_of_numbers(host: &str) -> Option<Ipv4Addr> {
     let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
     let (last, first) = numbers.split_last()?;
@@ -109,10 +109,10 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Parses a URL (or a bare `host:port`, which means `redis://host:port`) into the address and the credentials in it. A
-    /// database number is accepted and ignored: scripts and the slow log belong to the whole server.
+    /// database number is accepted and ignored, because scripts and the slow log belong to the whole server.
     ///
     /// # Errors
-    /// Problem of the URL. The message never repeats the URL, which may contain a password.
+    /// The problem with the URL. The message never repeats the URL, which may contain a password.
     pub(crate) fn parse(text: &str) -> Result<(Self, Credentials), String> {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("redis://{text}") };
@@ -155,8 +155,8 @@ impl Address {
 /// Maximum length of the part of an address that an error repeats, in bytes.
 const MAX_SHOWN: usize = 80;
 
-/// Returns the part of an invalid address that certainly contains no password: host and port behind an `@`, and without one
-/// only the host. `None` if nothing is left.
+/// Returns the part of an invalid address that cannot contain a password: host and port after an `@`, or only the host if
+/// there is no `@`. `None` if nothing is left.
 pub(super) fn shown(text: &str) -> Option<String> {
     let (_, rest) = text.trim().split_once("://").unwrap_or(("", text.trim()));
     let (has_credentials, host) = match rest.rsplit_once('@') {
@@ -171,7 +171,7 @@ pub(super) fn shown(text: &str) -> Option<String> {
     Some(crate::text::clean(host, MAX_SHOWN)).filter(|host| !host.is_empty())
 }
 
-/// Returns a clause about the most likely mistake in an invalid address, without a part that may contain a password.
+/// Returns a clause about the most likely mistake in an invalid address, without any part that may contain a password.
 fn reason(full: &str) -> String {
     let (scheme, rest) = full.split_once("://").unwrap_or(("", full));
     let schemes = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
@@ -198,7 +198,7 @@ fn reason(full: &str) -> String {
     String::new()
 }
 
-/// Description of a client library's error that contains no input.
+/// Description of an error of the client library that contains no input.
 trait KindText {
     fn kind_text(&self) -> &'static str;
 }
@@ -285,7 +285,7 @@ mod tests {
             ("::", "::", "::1"),
             ("4294967295", "255.255.255.255", "255.255.255.255"),
             ("10.65535", "10.0.255.255", "10.0.255.255"),
-            // No addresses.
+            // Not addresses.
             ("4294967296", "4294967296", "4294967296"),
             ("256.1", "256.1", "256.1"),
             ("1.2.3.256", "1.2.3.256", "1.2.3.256"),

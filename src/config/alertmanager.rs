@@ -1,7 +1,7 @@
 //! Alertmanagers to notify: `--alertmanager.url`, and the file of `--alertmanager.config.file`, whose entries have the fields of
 //! Prometheus' `alertmanager_config`.
 //!
-//! Errors name the file, the line and the key, and never repeat a value: it may be a password in the wrong place.
+//! Errors name the file, the line and the key, and never repeat a value, because it may be a misplaced password.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const URL_FLAG: &str = "--alertmanager.url";
 /// Flag that names the file.
 const FLAG: &str = "--alertmanager.config.file";
 
-/// Flag of a label.
+/// Flag that adds a label.
 const LABEL_FLAG: &str = "--alertmanager.label";
 
 /// Maximum size of the file.
@@ -48,7 +48,7 @@ const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::fro
 /// Minimum and maximum of `--alertmanager.resend-delay`.
 const RESEND_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
-/// Labels that alerts have by themselves.
+/// Labels that every alert already has.
 const OWN_LABELS: [&str; 3] = ["alertname", "severity", "target"];
 
 /// Headers that `http_headers` must not set.
@@ -64,7 +64,7 @@ const OWN_HEADERS: [&str; 9] = [
     "upgrade",
 ];
 
-/// Fields of Prometheus' `alertmanager_config` that have no effect here, with what to do instead.
+/// Fields of Prometheus' `alertmanager_config` that are not supported here, and the alternatives.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("alert_relabel_configs", "set the labels with --alertmanager.label or external_labels"),
     ("azuread", "use authorization or basic_auth"),
@@ -89,7 +89,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("credentials_ref", "use credentials_file"),
 ];
 
-/// Keys of the format. Other words before a colon may be names of labels or headers.
+/// Keys of the format, which errors may show. Other words before a colon may be names of labels or headers.
 const KEYS: &[&str] = &[
     "alertmanagers",
     "external_labels",
@@ -125,11 +125,11 @@ const KEYS: &[&str] = &[
 /// Alertmanagers, and labels of the alerts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NotifyConfig {
-    /// Alertmanagers; at least one. Each is sent every alert.
+    /// Alertmanagers; at least one. Every alert is sent to each of them.
     pub(crate) alertmanagers: Vec<Arc<Alertmanager>>,
     /// Labels that are added to each alert; an empty value removes a default label.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Interval at which an alert that lasts is sent again.
+    /// Interval at which an ongoing alert is sent again.
     pub(crate) resend_delay: Duration,
     /// Path of `--alertmanager.config.file`.
     file: Option<PathBuf>,
@@ -138,22 +138,22 @@ pub(crate) struct NotifyConfig {
 /// An Alertmanager, and the settings of requests to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Alertmanager {
-    /// Base URL, which has no credentials: the name in logs, metrics and on the page.
+    /// Base URL without credentials, used as the name in logs, in metrics and on the status page.
     pub(crate) url: Arc<str>,
     pub(crate) endpoint: Endpoint,
-    /// Value of the header Host.
+    /// Value of the `Host` header.
     pub(crate) host: String,
-    /// Path prefix, without a slash at its end.
+    /// Path prefix without a trailing slash.
     pub(crate) prefix: String,
-    /// Certificates; `None` for plain HTTP.
+    /// TLS settings; `None` for plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) authorization: Option<Authorization>,
     pub(crate) headers: Vec<(HeaderName, Secret)>,
-    /// Time limit of a request, connecting included.
+    /// Time limit of a request, including connecting.
     pub(crate) timeout: Duration,
 }
 
-/// Header Authorization.
+/// `Authorization` header.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Authorization {
     /// Basic auth with a user and a password.
@@ -362,7 +362,7 @@ fn check_label(name: &str, value: &str) -> Result<(), String> {
     let is_start = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_name = name.starts_with(is_start) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name || name.starts_with("__") {
-        return Err("has an invalid name of a label; use letters, digits and _".to_owned());
+        return Err("has an invalid label name; use letters, digits and _".to_owned());
     }
     if OWN_LABELS.contains(&name) {
         return Err(format!("cannot set {name}, which every alert already has"));
@@ -385,7 +385,7 @@ struct Url {
 }
 
 impl Url {
-    /// Parses a URL. The message of an error never repeats it, since it may contain a password.
+    /// Parses a URL. An error never repeats the URL, which may contain a password.
     fn parse(text: &str) -> Result<Self, String> {
         let form = "is not a URL of the form http://host:9093/prefix or https://…";
         let uri: Uri = text.trim().parse().map_err(|_| form.to_owned())?;
@@ -449,7 +449,7 @@ fn read(path: &Path) -> Result<File, ConfigError> {
     parse(path, &text)
 }
 
-/// Parses the text of the file at `path`.
+/// Parses the content of the file at `path`.
 ///
 /// # Errors
 /// The first invalid setting.
@@ -457,7 +457,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     Parser { path, text }.parse()
 }
 
-/// Parses the text of a file.
+/// Parser of the content of a file.
 struct Parser<'a> {
     path: &'a Path,
     text: &'a str,
@@ -518,7 +518,8 @@ impl Parser<'_> {
             return Err(self.error(version.referenced, "api_version", "must be v2"));
         }
         if let Some(follow) = entry.follow_redirects.as_ref().filter(|follow| follow.value) {
-            let problem = "must be false: redirects are not followed, since they would get the credentials";
+            let problem =
+                "must be false: redirects are not followed, because the credentials would be sent to them";
             return Err(self.error(follow.referenced, "follow_redirects", problem));
         }
         let timeout = match &entry.timeout {
@@ -591,7 +592,7 @@ impl Parser<'_> {
         Ok(Authorization::Scheme(name.to_owned(), credentials))
     }
 
-    /// Returns a value or the file that holds it; `None` if neither is given.
+    /// Returns a value or the file that contains it; `None` if neither is given.
     fn secret(
         &self,
         at: Location,
@@ -625,7 +626,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Resolves a path in the file, which is relative to the directory of the file.
+    /// Resolves a path in the file relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }
@@ -737,7 +738,7 @@ alertmanagers:
             (&[url, url], None, "--alertmanager.url: http://am:9093 is given twice"),
             (&[url, "--alertmanager.label=x"], None, "--alertmanager.label: must be NAME=VALUE"),
             (&[url, "--alertmanager.label=target=x"], None, "--alertmanager.label: cannot set target"),
-            (&[url, "--alertmanager.label=a-b=x"], None, "--alertmanager.label: has an invalid name"),
+            (&[url, "--alertmanager.label=a-b=x"], None, "--alertmanager.label: has an invalid label name"),
             (&[url, "--alertmanager.resend-delay=1ms"], None, "--alertmanager.resend-delay: must be between"),
             (&["--alertmanager.label=a=x"], None, "--alertmanager.label: requires --alertmanager.url"),
             (&[], Some("alertmanagers: []"), "--alertmanager.config.file: lists no Alertmanager"),

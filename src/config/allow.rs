@@ -13,22 +13,22 @@ use super::Endpoint;
 use super::address::{ip_of, normal_name};
 use crate::text::matches_pattern;
 
-/// Port of a rule, or an address, without one.
+/// Port of a rule or an address that does not specify one.
 const DEFAULT_PORT: u16 = 6379;
 
 /// Maximum number of learned networks; the oldest is evicted first.
 const MAX_LEARNED: usize = 64;
 
-/// Permitted addresses. An address that no rule matches is never connected to.
+/// Permitted addresses. The exporter never connects to an address that is not permitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Allow {
     rules: Vec<AllowRule>,
-    /// Further networks, permitted at every port; `None` if networks are not learned.
+    /// Additional networks, permitted at every port; `None` if networks are not learned.
     learned: Option<Learned>,
 }
 
-/// Networks of the addresses that the names of an entry have resolved to. All are equal, as they are not part of the
-/// configuration.
+/// Networks of the addresses that the names of an entry have resolved to. All values compare equal, because they are not
+/// part of the configuration.
 #[derive(Debug, Clone, Default)]
 struct Learned(Arc<Mutex<VecDeque<IpNet>>>);
 
@@ -52,7 +52,7 @@ pub(super) struct AllowRule {
 enum Hosts {
     /// Any name and any address.
     Any,
-    /// Names that match a pattern in lower case, in which `*` matches any characters.
+    /// Names that match a lowercase pattern, in which `*` matches any characters.
     Named(String),
     /// Addresses in a network.
     In(IpNet),
@@ -74,13 +74,13 @@ pub(super) enum RuleError {
 }
 
 impl Allow {
-    /// Permits what the rules match.
+    /// Permits the addresses that `rules` match.
     pub(super) fn new(rules: Vec<AllowRule>) -> Self {
         Self { rules, learned: None }
     }
 
-    /// Permits the addresses of an entry with `discover` (`seeds`), and what `rules` match. Without rules it permits the
-    /// networks (/24 of IPv4, /64 of IPv6) of the seeds, as they are written and as they resolve, and the names under
+    /// Permits the addresses of an entry with `discover` (`seeds`) and the addresses that `rules` match. Without rules, it
+    /// permits the networks (/24 for IPv4, /64 for IPv6) of the seeds, both as written and as resolved, and the names under
     /// the domains of the seeds' names.
     pub(super) fn of_discovery(rules: Option<Vec<AllowRule>>, seeds: &[Endpoint]) -> Self {
         let learned = rules.is_none().then(Learned::default);
@@ -94,7 +94,7 @@ impl Allow {
                 (Some(ip), None) => vec![AllowRule { hosts: Hosts::In(network_of(ip)), ports: any }],
                 (None, Some(_)) => vec![AllowRule { hosts: Hosts::Named(host), ports: *port..=*port }],
                 (None, None) => {
-                    // Anybody can register a name under a domain of one label, such as com.
+                    // Anyone can register a name under a single-label domain such as com.
                     let domain =
                         host.split_once('.').map(|(_, domain)| domain).filter(|one| one.contains('.'));
                     let below = domain.map(|domain| Hosts::Named(format!("*.{domain}")));
@@ -107,7 +107,7 @@ impl Allow {
         Self { rules: rules.into_iter().flatten().chain(of_seeds).collect(), learned }
     }
 
-    /// True if the networks of resolved addresses are permitted once they are [learned](Self::learn).
+    /// True if the networks of resolved addresses are permitted after they are [learned](Self::learn).
     #[must_use]
     pub(crate) fn learns(&self) -> bool {
         self.learned.is_some()
@@ -133,7 +133,7 @@ impl Allow {
         }
     }
 
-    /// True unless an endpoint is rejected whatever its name resolves to.
+    /// False if an endpoint is rejected regardless of what its name resolves to.
     #[must_use]
     pub(crate) fn may_admit(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp(host, port) = endpoint else { return false };
@@ -143,7 +143,7 @@ impl Allow {
         }
     }
 
-    /// True if a host is permitted because of its name, whatever it resolves to.
+    /// True if a host is permitted because of its name, regardless of what it resolves to.
     #[must_use]
     pub(crate) fn admits_name(&self, host: &str, port: u16) -> bool {
         let host = normal_name(host);
@@ -156,14 +156,14 @@ impl Allow {
         })
     }
 
-    /// True if some addresses are permitted at this port because of a range.
+    /// True if a range permits addresses at this port.
     #[must_use]
     pub(crate) fn admits_addresses(&self, port: u16) -> bool {
         let mut rules = self.rules.iter().filter(|rule| rule.ports.contains(&port));
         self.learns() || rules.any(|rule| matches!(rule.hosts, Hosts::In(_)))
     }
 
-    /// True if an address is permitted, whatever name it was resolved from.
+    /// True if an address is permitted, regardless of the name that it was resolved from.
     #[must_use]
     pub(crate) fn admits_address(&self, address: IpAddr, port: u16) -> bool {
         let by_rule =
@@ -181,14 +181,14 @@ impl Allow {
 }
 
 impl AllowRule {
-    /// Parses `*.cache.internal:6379`, `10.0.0.0/8`, `127.0.0.1:*`, `[fd00::/8]:7000-7005`.
+    /// Parses entries such as `*.cache.internal:6379`, `10.0.0.0/8`, `127.0.0.1:*` and `[fd00::/8]:7000-7005`.
     pub(super) fn parse(text: &str) -> Result<Self, RuleError> {
         let (hosts, ports) = split(text.trim())?;
         Ok(Self { hosts: Hosts::parse(hosts)?, ports: ports_of(ports)? })
     }
 }
 
-/// Splits an entry into hosts and ports, which may be missing.
+/// Splits an entry into hosts and ports. The ports are optional.
 fn split(text: &str) -> Result<(&str, Option<&str>), RuleError> {
     if let Some(rest) = text.strip_prefix('[') {
         let (hosts, rest) = rest.split_once(']').ok_or(RuleError::Form)?;
@@ -200,7 +200,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), RuleError> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok((text, None));
     }
-    // The colons of an IPv6 range stand before the slash.
+    // The colons of an IPv6 range come before the slash.
     let searched = text.find('/').unwrap_or(0);
     match text.split_at_checked(searched).and_then(|(_, rest)| rest.rfind(':')) {
         None => Ok((text, None)),
@@ -242,7 +242,7 @@ impl Hosts {
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*".contains(c)) {
             return Err(RuleError::Form);
         }
-        // 10.0.* also matches the host name 10.0.somewhere.example.
+        // 10.0.* would also match the host name 10.0.somewhere.example.
         if !text.chars().any(|c| c.is_ascii_alphabetic()) {
             return Err(RuleError::NotARange);
         }
@@ -250,7 +250,7 @@ impl Hosts {
     }
 }
 
-/// Returns the network of an address that discovery may use: /24 of IPv4, /64 of IPv6.
+/// Returns the network of an address that discovery may use: /24 for IPv4, /64 for IPv6.
 fn network_of(address: IpAddr) -> IpNet {
     match address.to_canonical() {
         IpAddr::V4(address) => IpNet::V4(Ipv4Net::new_assert(address, 24)).trunc(),
@@ -263,7 +263,7 @@ fn contains(network: &IpNet, address: IpAddr) -> bool {
     network.contains(&address.to_canonical())
 }
 
-/// Permits what these rules match, for tests.
+/// Permits the addresses that these rules match, for tests.
 #[cfg(test)]
 pub(crate) fn allowing(rules: &[&str]) -> Allow {
     Allow::new(rules.iter().map(|rule| AllowRule::parse(rule).unwrap()).collect())
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_alone_is_everything_on_its_ports() {
+    fn a_lone_star_admits_every_host_on_its_ports() {
         let (default, all) = (allow(&["*"]), allow(&["*:*"]));
         assert!(default.admits_name("x", 6379) && address(&default, "::1", 6379));
         assert!(!default.admits_name("x", 22) && !address(&default, "::1", 22));
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_says_what_would_be() {
+    fn invalid_rules_are_rejected_with_a_specific_error() {
         for (text, error) in [
             ("", RuleError::Form),
             ("a b", RuleError::Form),

@@ -17,7 +17,7 @@ use crate::files;
 /// Maximum size of a password file.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// User of a connection without one.
+/// User of a connection that does not specify one.
 const DEFAULT_USER: &str = "default";
 
 /// User and password for a server. Without a password no AUTH is sent.
@@ -39,7 +39,7 @@ pub(crate) enum Password {
     File(PathBuf),
 }
 
-/// Content of a [`Password`] when it was read.
+/// Content of a [`Password`] as last read.
 #[derive(Debug)]
 pub(crate) enum Passwords {
     /// Password for every address.
@@ -48,7 +48,7 @@ pub(crate) enum Passwords {
     ByAddress {
         /// Path of the file, for messages.
         file: PathBuf,
-        /// Passwords by the keys of the file. Keys are never shown: they may contain anything.
+        /// Passwords by key of the file. Keys are never shown, because they may contain anything.
         entries: BTreeMap<String, SecretString>,
     },
 }
@@ -63,11 +63,11 @@ impl PartialEq for Password {
     }
 }
 
-/// Locks of password files. One task at a time reads a file, so that each read of a pipe gets a whole password.
+/// Locks of password files. Only one task at a time reads a file, so that each read of a pipe receives a complete password.
 static LOCKS: LazyLock<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
 
 impl Password {
-    /// Returns the file of the password, if it is in one.
+    /// Returns the path of the password file, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
             Self::Given(_) => None,
@@ -97,8 +97,8 @@ impl Password {
     /// Reads the password. Blocks while the file is read.
     ///
     /// # Errors
-    /// The file cannot be read, is empty, or contains neither a password nor a map. The message names the file and repeats
-    /// nothing of its content.
+    /// The file cannot be read, is empty, or contains neither a password nor a map. The message names the file, but does not
+    /// repeat any of its content.
     pub(crate) fn read(&self) -> Result<Passwords, String> {
         match self {
             Self::Given(secret) => Ok(Passwords::One(secret.clone())),
@@ -116,13 +116,13 @@ impl Password {
 }
 
 impl Passwords {
-    /// Parses the text of a file. If it begins with `{` it is a map, else the first line is the password.
+    /// Parses the content of a file. If it begins with `{`, it is a map; otherwise, its first line is the password.
     fn parse(file: &Path, text: &str) -> Result<Self, String> {
         let shown = file.display();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let start = text.trim_start();
         if start.starts_with('{') {
-            // serde's message may repeat a value.
+            // The message from serde may repeat a value.
             let entries: BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
                 let line = error.line();
                 format!(
@@ -149,7 +149,7 @@ impl Passwords {
 
     /// Returns the password for a user at an address; `None` if no password is sent.
     ///
-    /// Of the keys of a map that denote this address and no other user, a key with the user is preferred, then one of the
+    /// If several keys of a map match the address and the user, a key that contains the user is preferred, then one with the
     /// same scheme, then the longest.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl Passwords {
         });
         let (_, password) = matching.max_by(|(one, _), (other, _)| one.cmp(other)).ok_or_else(|| {
             format!(
-                "the password file {} is a map without a password of user {user:?} for {address}; add the address, \
+                "the password file {} is a map that has no password of user {user:?} for {address}; add the address, \
                  with an empty password if none is required",
                 file.display()
             )
@@ -210,7 +210,7 @@ impl Credentials {
         }
     }
 
-    /// Returns these credentials with an empty password for a user without one: the user may be `nopass`, which accepts any.
+    /// Returns these credentials. A user without a password gets an empty one, because a `nopass` user accepts any password.
     pub(super) fn or_nopass(self) -> Self {
         let is_missing = self.user.is_some() && self.password.is_none();
         let empty = is_missing.then(|| Password::Given(SecretString::from("")));
@@ -294,9 +294,9 @@ mod tests {
         }
     }
 
-    /// Such a file is neither sent nor shown.
+    /// The content of such a file is neither sent nor shown.
     #[test]
-    fn what_is_neither_a_line_nor_a_map_is_an_error_without_its_content() {
+    fn a_malformed_password_file_is_rejected_without_showing_its_content() {
         for content in [
             &b"{sesame"[..],
             b"{\"redis://cache:6379\": \"sesame\"",

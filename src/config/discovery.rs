@@ -7,7 +7,7 @@ use super::{Address, Allow, Credentials, Endpoint, TargetConfig, TargetOrigin, T
 /// Entry that discovers servers, and the settings with which they are watched.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Discovery {
-    /// Name in messages and metrics: the name of the entry, else its first address.
+    /// Name in messages and metrics: the name of the entry, otherwise its first address.
     pub(crate) name: Arc<str>,
     /// Kind of peers that are queried.
     pub(crate) method: Method,
@@ -26,11 +26,11 @@ pub(crate) struct Discovery {
 /// Kind of peers that are queried for servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// Nodes of a cluster, by CLUSTER NODES.
+    /// Nodes of a cluster, queried with CLUSTER NODES.
     Cluster,
     /// Addresses of host names; no peers are queried.
     Dns,
-    /// Sentinels, by SENTINEL MASTER and REPLICAS.
+    /// Sentinels, queried with SENTINEL MASTER and REPLICAS.
     Sentinel {
         /// Names of the masters; at least one.
         masters: Vec<String>,
@@ -68,7 +68,7 @@ impl Discovery {
         }
     }
 
-    /// Takes over the networks that a former entry of the same name and addresses has learned.
+    /// Takes over the networks that a former entry with the same name and addresses has learned.
     pub(crate) fn replace(&mut self, former: &Self) {
         if self.name == former.name && self.seeds == former.seeds {
             let mut allow = Allow::clone(&self.allow);

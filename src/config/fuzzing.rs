@@ -1,4 +1,4 @@
-//! Parsers of configuration on any text, for fuzzing.
+//! Configuration parsers with arbitrary input, for fuzzing.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -25,7 +25,7 @@ static DEFAULTS: LazyLock<Option<Defaults>> = LazyLock::new(|| {
     })
 });
 
-/// An error is one line, without control characters.
+/// Checks that an error is one line without control characters.
 fn check<T>(result: Result<T, ConfigError>) {
     if let Err(error) = result {
         let text = error.to_string();
@@ -33,24 +33,24 @@ fn check<T>(result: Result<T, ConfigError>) {
     }
 }
 
-/// File of `--config.file`, with the defaults of the flags.
+/// Parses a file of `--config.file`, with the defaults of the flags.
 pub(crate) fn file(text: &str) {
     if let Some(defaults) = &*DEFAULTS {
         check(file::parse(Path::new("fuzz.yml"), text, defaults, HashSet::new(), |_| None));
     }
 }
 
-/// File of `--web.config.file`.
+/// Parses a file of `--web.config.file`.
 pub(crate) fn web_file(text: &str) {
     check(WebFile::parse(Path::new("fuzz.yml"), text));
 }
 
-/// File of `--alertmanager.config.file`.
+/// Parses a file of `--alertmanager.config.file`.
 pub(crate) fn alertmanager_file(text: &str) {
     check(alertmanager::parse(Path::new("fuzz.yml"), text));
 }
 
-/// Entries of an allow list, one a line; the last line is a host.
+/// Parses the entries of an allow list, one per line; the last line is a host.
 pub(crate) fn allow_list(text: &str) {
     let (rules, host) = text.rsplit_once('\n').unwrap_or(("", text));
     let rules: Vec<AllowRule> = rules.lines().filter_map(|line| AllowRule::parse(line).ok()).collect();
@@ -60,18 +60,18 @@ pub(crate) fn allow_list(text: &str) {
         let admitted = allow.may_admit(&Endpoint::Tcp(host.to_owned(), port));
         assert!(!(is_empty && admitted), "without a rule nothing is admitted");
         let Some(ip) = ip_of(host) else { continue };
-        // An address is admitted in all spellings or in none.
+        // An address is admitted in all of its forms or in none.
         for spelling in [ip.to_string(), format!("{ip}.")] {
             assert_eq!(allow.may_admit(&Endpoint::Tcp(spelling, port)), admitted, "{host:?} is {ip}");
         }
     }
-    // Seeds never admit another port than their own if rules are given.
+    // If rules are given, seeds admit no port other than their own.
     let seed = Endpoint::Tcp(host.to_owned(), 6379);
     let of_entry = Allow::of_discovery(Some(Vec::new()), &[seed]);
     assert!(!of_entry.may_admit(&Endpoint::Tcp(host.to_owned(), 6380)), "{host:?}");
 }
 
-/// Address of a server.
+/// Parses the address of a server.
 pub(crate) fn address(text: &str) {
     let _ = address::shown(text);
     let Ok((parsed, _)) = Address::parse(text) else { return };

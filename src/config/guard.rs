@@ -21,14 +21,14 @@ const MAX_KILLS: RangeInclusive<usize> = 1..=1000;
 /// Maximum number of patterns in a list.
 const MAX_PATTERNS: usize = 1000;
 
-/// Maximum length of a pattern, bytes.
+/// Maximum length of a pattern, in bytes.
 const MAX_PATTERN: usize = 256;
 
 /// Guard of a target: its rules and its credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GuardConfig {
     pub(crate) policy: Policy,
-    /// Credentials of its connection; `None` for those of the target.
+    /// Credentials of the guard's connection; `None` for those of the target.
     credentials: Option<Credentials>,
 }
 
@@ -40,10 +40,10 @@ impl GuardConfig {
     }
 }
 
-/// Settings of the guard, of which an entry of the file may override each.
+/// Settings of the guard. An entry of the file may override each of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct GuardSettings {
-    /// There is no guard without it.
+    /// Run time after which the guard kills a call; without it, there is no guard.
     pub(super) kill_after: Option<Duration>,
     pub(super) mode: GuardMode,
     pub(super) only: Vec<String>,
@@ -132,7 +132,7 @@ impl GuardSettings {
     }
 }
 
-/// Returns credentials that are set; a user without a password gets an empty one.
+/// Returns the credentials if a user or a password is set. A user without a password gets an empty one.
 pub(super) fn own(credentials: Credentials) -> Option<Credentials> {
     let is_set = credentials.user.is_some() || credentials.password.is_some();
     is_set.then(|| credentials.or_nopass())

@@ -45,14 +45,14 @@ use crate::cli::Cli;
 use crate::files;
 use crate::parse::LARGE_REPLY;
 
-/// Minimum of the memory for incomplete replies, bytes: that of the largest one while it is read.
+/// Minimum memory for incomplete replies in bytes: the memory that the largest one requires while it is read.
 const MIN_REPLY_MEMORY: usize = 3 * LARGE_REPLY;
 
 /// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{flag}: {problem}")]
 pub(crate) struct ConfigError {
-    /// The flag, with the number of its occurrence if it is repeated.
+    /// Flag, with the number of its occurrence if it is repeated.
     flag: String,
     /// Problem and remedy.
     problem: String,
@@ -67,8 +67,8 @@ impl ConfigError {
 /// Configuration of the exporter, valid as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Servers to watch, of the own shard. Names are unique; at least one in all shards unless there are modules or
-    /// discoveries.
+    /// Servers that this shard watches. Names are unique. All shards together have at least one server unless there are
+    /// modules or discoveries.
     pub(crate) targets: Vec<TargetConfig>,
     /// Number of servers of other shards.
     pub(crate) in_other_shards: usize,
@@ -78,7 +78,7 @@ pub(crate) struct Config {
     pub(crate) discoveries: Vec<Discovery>,
     /// Modules of `/probe` by name.
     pub(crate) modules: Modules,
-    /// Limits of the targets that probes start.
+    /// Limits on the targets that probes start.
     pub(crate) probes: ProbeLimits,
     /// Directories of files that name scripts.
     pub(crate) script_dirs: Vec<PathBuf>,
@@ -88,7 +88,7 @@ pub(crate) struct Config {
     file: Option<PathBuf>,
     /// HTTP server.
     pub(crate) web: WebConfig,
-    /// Maximum memory of the incomplete replies of all servers together, bytes.
+    /// Maximum memory for the incomplete replies of all servers together, in bytes.
     pub(crate) reply_memory: usize,
     /// Maximum number of heartbeats per second to all targets together; at least 1.
     pub(crate) max_heartbeat_rate: u32,
@@ -183,8 +183,8 @@ impl Config {
 }
 
 impl Config {
-    /// Logs each file with passwords, keys or addresses that every user of the machine may change: that user decides where
-    /// the exporter connects, and with which password.
+    /// Logs each file with passwords, keys or addresses that every user of the machine may change. Such users could decide
+    /// where the exporter connects and with which password.
     pub(crate) fn warn_of_writable_files(&self) {
         let own = [&self.file, &self.web.config_file].into_iter().flatten().map(PathBuf::as_path);
         let of_targets = self.targets.iter().map(|target| (&target.credentials, Some(&target.tls)));
@@ -205,7 +205,7 @@ impl Config {
     }
 }
 
-/// Returns the memory for incomplete replies, bytes. The largest reply alone must not exceed it.
+/// Returns the memory for incomplete replies in bytes, which must be sufficient for the largest reply.
 fn reply_memory(cli: &Cli) -> Result<usize, ConfigError> {
     let bytes = cli.redis_reply_memory.saturating_mul(1 << 20);
     if bytes < MIN_REPLY_MEMORY {
@@ -215,7 +215,7 @@ fn reply_memory(cli: &Cli) -> Result<usize, ConfigError> {
     Ok(bytes)
 }
 
-/// Returns the directory of a file, if it does not exist.
+/// Returns the directory of a file if the directory does not exist.
 fn missing_folder(file: &Path) -> Option<&Path> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     std::fs::metadata(folder)
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_names_the_target_unless_its_credentials_do() {
+    fn a_target_is_named_after_its_address_without_credentials() {
         let config =
             config(&["--redis.addr=redis://u:p@cache:7000/3", "--redis.addr=unix:///run/redis.sock"])
                 .unwrap();

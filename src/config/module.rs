@@ -1,4 +1,4 @@
-//! Modules of `/probe`: named settings for targets that a probe names.
+//! Modules of `/probe`: named settings for probed targets.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,13 +23,14 @@ pub(crate) struct Module {
     pub(crate) allow: Allow,
     /// User and password.
     pub(crate) credentials: Credentials,
-    /// Certificates for TLS. If there are any, targets are watched with TLS only.
+    /// TLS settings. If there are any, targets are watched only with TLS.
     pub(crate) tls: Option<TlsFiles>,
     pub(super) settings: Settings,
 }
 
 impl Module {
-    /// Returns a target of this module. With certificates it uses TLS whatever the scheme of its address is.
+    /// Returns a target of this module. If the module has TLS settings, the target uses TLS regardless of the scheme of its
+    /// address.
     #[must_use]
     pub(crate) fn target(self: &Arc<Self>, address: Address) -> TargetConfig {
         let address = Address { tls: address.tls || self.tls.is_some(), ..address };
@@ -39,7 +40,7 @@ impl Module {
     }
 }
 
-/// Limits of the targets that probes start.
+/// Limits on the targets that probes start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProbeLimits {
     /// Time without a probe after which a target is no longer watched.

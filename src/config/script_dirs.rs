@@ -14,7 +14,7 @@ use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::script::{Catalogue, ScriptFile};
 
-/// Maximum depth of directories below a named one.
+/// Maximum depth of directories below a given one.
 const MAX_DEPTH: usize = 16;
 
 /// Maximum number of files that are read.
@@ -29,7 +29,7 @@ const FILE_TIME: Duration = Duration::from_secs(5);
 /// Maximum time to parse all files.
 const TOTAL_TIME: Duration = Duration::from_secs(60);
 
-/// Maximum size of all files together, which are kept in memory.
+/// Maximum total size of all files, which are kept in memory.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A directory that cannot be read.
@@ -38,12 +38,12 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(crate) struct ScriptDirError {
     /// Path of the directory.
     path: PathBuf,
-    /// Error of the system.
+    /// Underlying I/O error.
     source: io::Error,
 }
 
-/// Reads all files of these directories that may contain scripts, and adds the bundled catalogue if `is_bundled`. Files that cannot be read are logged and skipped. Blocks
-/// while it reads: on a runtime it belongs in `spawn_blocking`.
+/// Reads all files of these directories that may contain scripts, and adds the bundled catalogue if `is_bundled` is true.
+/// Files that cannot be read are logged and skipped. Blocks while it reads, so a runtime must call it in `spawn_blocking`.
 ///
 /// # Errors
 /// One of the directories itself cannot be read.
@@ -84,7 +84,7 @@ struct Scan {
     clock: Clock,
     begun: Mono,
     files: Vec<ScriptFile>,
-    /// Device and inode of the directories read so far, as several links may lead to one directory.
+    /// Device and inode of the directories read so far, because several links may point to one directory.
     folders: BTreeSet<(u64, u64)>,
     entries: usize,
     bytes: u64,
@@ -99,15 +99,15 @@ impl Scan {
         Self { clock, begun, files: Vec::new(), folders: BTreeSet::new(), entries: 0, bytes: 0, limit: None }
     }
 
-    /// Reads the files of a named directory. Links are followed.
+    /// Reads the files of a given directory. Links are followed.
     fn folder(&mut self, folder: &Path) -> io::Result<()> {
         // Fails if it is not a directory.
         fs::read_dir(folder)?;
         let resolved = folder.canonicalize()?;
         let root = resolved.file_name().and_then(|name| name.to_str()).unwrap_or("scripts");
         let walk = WalkDir::new(folder).follow_links(true).max_depth(MAX_DEPTH + 1).sort_by_file_name();
-        // Hidden are the directories of version control, and those that Kubernetes keeps next to the links to the files of a
-        // ConfigMap.
+        // Skips hidden entries: the directories of version control systems, and those that Kubernetes keeps next to the links
+        // to the files of a ConfigMap.
         let mut entries = walk.into_iter().filter_entry(|entry| {
             entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
         });
@@ -165,7 +165,7 @@ impl Scan {
         }
         let content = match files::open(path).and_then(|file| files::read(file, max_size)) {
             Ok(content) => content,
-            // A bundle or generated code, rather than a file with scripts.
+            // Probably a bundle or generated code rather than a file with scripts.
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge && !ScriptFile::is_lua(name) => {
                 debug!(path = %path.display(), %error, "--script.dir: skipped");
                 return;
@@ -191,7 +191,7 @@ fn skipped(path: &Path, error: Option<&io::Error>) {
 }
 
 fn already_read(path: &Path) {
-    debug!(path = %path.display(), "--script.dir: skipped: this directory was read already");
+    debug!(path = %path.display(), "--script.dir: skipped: this directory was already read");
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Settings that the flags give for all targets, and that an entry of the file may override.
+//! Settings from the flags for all targets, which an entry of the file may override.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::cli::Cli;
 use crate::parse::{CommandNames, Privacy};
 use crate::watch::Thresholds;
 
-/// Minimum of an interval. A shorter one is load without better measurements.
+/// Minimum interval. A shorter one adds load without improving the measurements.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Maximum of an interval.
+/// Maximum interval.
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Maximum number of histogram buckets.
@@ -24,12 +24,12 @@ const MAX_BUCKETS: usize = 100;
 pub(super) struct Settings {
     pub(super) intervals: Intervals,
     pub(super) slow: Thresholds,
-    /// Upper bounds of the duration histogram in seconds, rising.
+    /// Upper bounds of the duration histogram in seconds, in ascending order.
     pub(super) buckets: Arc<[f64]>,
     pub(super) privacy: Privacy,
     /// Names of commands that servers have renamed.
     pub(super) commands: CommandNames,
-    /// At least 1.
+    /// Maximum number of script labels besides `other`; at least 1.
     pub(super) max_scripts: usize,
     pub(super) guard: GuardSettings,
 }

@@ -1,8 +1,8 @@
 //! Shards: several exporters divide the targets among them by a hash of the target's name.
 //!
-//! The hash is rendezvous hashing: a target belongs to the shard with the greatest hash of shard and name. When a shard is
-//! added, targets move only to it; when the last one is removed, only its targets move. So an exporter that is started
-//! before the others are restarted with the new number leaves no target out.
+//! Targets are assigned by rendezvous hashing: a target belongs to the shard with the greatest hash of shard and name. When
+//! a shard is added, targets move only to it; when the last one is removed, only its targets move. If the exporter of a new
+//! shard is started before the others are restarted with the new number of shards, no target is left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The hash is documented and must not change: another one would move targets between running exporters.
+    /// The hash is documented and must not change, because a different one would move targets between running exporters.
     #[test]
     fn the_hash_is_that_of_the_documentation() {
         let owners: Vec<u16> = ["a:6379", "b:6379", "c:6379", "cache/10.0.0.8:6379", "\u{fc}"]

@@ -10,12 +10,12 @@ use crate::cli::Cli;
 use crate::parse::{CommandNames, Privacy};
 use crate::watch::Thresholds;
 
-/// One server, and the settings with which it is watched.
+/// Server, and the settings with which it is watched.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TargetConfig {
     /// Value of the label `target`.
     pub(crate) name: Arc<str>,
-    /// Address, and whether to use TLS.
+    /// Address, including the use of TLS.
     pub(crate) address: Address,
     /// User and password.
     pub(crate) credentials: Credentials,
@@ -27,17 +27,17 @@ pub(crate) struct TargetConfig {
     pub(crate) privacy: Privacy,
     /// Intervals of polls and heartbeats.
     pub(crate) intervals: Intervals,
-    /// Durations from which a call counts as slow.
+    /// Minimum durations of slow calls.
     pub(crate) slow: Thresholds,
-    /// Upper bounds of the duration histogram in seconds, rising.
+    /// Upper bounds of the duration histogram in seconds, in ascending order.
     pub(crate) buckets: Arc<[f64]>,
     /// Maximum number of script labels besides `other`; at least 1.
     pub(crate) max_scripts: usize,
     /// Log file of the server, if it can be read locally.
     pub(crate) log_file: Option<PathBuf>,
-    /// Guard, if it has one.
+    /// Guard, if the target has one.
     pub(crate) guard: Option<Arc<GuardConfig>>,
-    /// Source of its address.
+    /// Source of the address.
     pub(crate) origin: TargetOrigin,
 }
 
@@ -50,7 +50,7 @@ pub(crate) enum TargetOrigin {
     Discovered {
         /// Name of the [`Discovery`](super::Discovery).
         entry: Arc<str>,
-        /// Addresses that it may connect to.
+        /// Addresses that may be connected to.
         allow: Arc<Allow>,
     },
     /// A client of `/probe`.
@@ -71,7 +71,7 @@ impl TargetConfig {
         }
     }
 
-    /// Returns the name of the entry that discovered it; `None` for other targets.
+    /// Returns the name of the entry that discovered the target; `None` for other targets.
     #[must_use]
     pub(crate) fn discovered_by(&self) -> Option<&Arc<str>> {
         match &self.origin {
@@ -80,7 +80,7 @@ impl TargetConfig {
         }
     }
 
-    /// Returns the module that it is probed with; `None` for other targets.
+    /// Returns the module of a probed target; `None` for other targets.
     #[must_use]
     pub(crate) fn module(&self) -> Option<&Arc<Module>> {
         match &self.origin {
@@ -110,11 +110,11 @@ pub(crate) struct TlsFiles {
     pub(crate) ca: Option<PathBuf>,
     /// Client certificate and its key.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
-    /// Accept any certificate.
+    /// True if any certificate is accepted.
     pub(crate) insecure: bool,
     /// Name that the server's certificate must have, if it differs from the host.
     pub(crate) server_name: Option<String>,
-    /// Setting that named the files, for messages.
+    /// Setting that names the files, for messages.
     pub(crate) source: SettingSource,
 }
 
@@ -150,7 +150,8 @@ impl TlsFiles {
     }
 }
 
-/// Flag, or line of the file, that a setting comes from. All are equal, so that moving a setting does not change it.
+/// Flag or line of the file that a setting comes from. All values compare equal, so that moving a setting within the file
+/// is not a change.
 #[derive(Debug, Clone)]
 pub(crate) struct SettingSource(Arc<str>);
 

@@ -11,7 +11,7 @@ use super::settings::privacy;
 use crate::cli::Cli;
 use crate::parse::Privacy;
 
-/// Paths of the exporter's own pages, which `--web.telemetry-path` must not be.
+/// Paths of the exporter's own pages, which `--web.telemetry-path` must not use.
 const RESERVED_PATHS: &[&str] = &[
     "/",
     "/-/healthy",
@@ -45,18 +45,18 @@ pub(crate) struct WebConfig {
     pub(crate) privacy: Privacy,
     /// URL at which users reach the status page; ends with `/`.
     pub(crate) external_url: Option<String>,
-    /// Names of the exporter in Host headers, without those that are always admitted; `*` is any.
+    /// Permitted names of the exporter in Host headers, besides those that are always admitted; `*` permits any name.
     pub(crate) allowed_hosts: Vec<String>,
     /// True if `POST /-/reload` is enabled.
     pub(crate) enable_lifecycle: bool,
 }
 
-/// `host:port`, `:port` or `[v6]:port`, as it was given.
+/// `host:port`, `:port` or `[v6]:port`, as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenAddress(String);
 
 impl ListenAddress {
-    /// Returns the address to bind. Without a host it is every address.
+    /// Returns the address to bind, which is the unspecified address if no host is given.
     #[must_use]
     pub(crate) fn to_bind(&self) -> String {
         if self.0.starts_with(':') { format!("[::]{}", self.0) } else { self.0.clone() }

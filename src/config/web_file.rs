@@ -1,7 +1,7 @@
 //! File of `--web.config.file`: TLS, basic auth and response headers, in the format that Prometheus exporters share. The
 //! certificates that it names are read elsewhere.
 //!
-//! Errors name the file, the line and the key, and never repeat a value: it may be a password in the wrong place.
+//! Errors name the file, the line and the key, and never repeat a value, because it may be a misplaced password.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ const FLAG: &str = "--web.config.file";
 /// Maximum size of the file.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Permitted costs of bcrypt hashes, those of bcrypt itself. Each step doubles the time of a verification.
+/// Permitted costs of bcrypt hashes, the same as in bcrypt itself. Each step doubles the verification time.
 const COSTS: RangeInclusive<u32> = 4..=31;
 
 /// Headers that may be set, with their permitted values. An empty list permits any value.
@@ -45,7 +45,7 @@ const CIPHER_SUITES: &[&str] = &[
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 ];
 
-/// Cipher suites of TLS 1.2 that other exporters have, but not this one. They may be listed, and are not offered.
+/// Cipher suites of TLS 1.2 that other exporters support, but not this one. They may be listed, but are not offered.
 const NOT_OFFERED: &[&str] = &[
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
@@ -57,7 +57,7 @@ const NOT_OFFERED: &[&str] = &[
 const ALWAYS_ON: &[&str] =
     &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
-/// Keys of the format. Other words before a colon may be names of users.
+/// Keys of the format, which errors may show. Other words before a colon may be names of users.
 const KEYS: &[&str] = &[
     "tls_server_config",
     "cert",
@@ -82,7 +82,7 @@ const KEYS: &[&str] = &[
     "burst",
 ];
 
-/// Content of the file, valid by itself.
+/// Content of the file, validated without reading the certificates that it names.
 #[derive(Debug, Default)]
 pub(crate) struct WebFile {
     /// TLS settings; plain HTTP without them.
@@ -95,12 +95,12 @@ pub(crate) struct WebFile {
     pub(crate) rate_limit: Option<RateLimit>,
 }
 
-/// Limit on requests: a bucket of `burst` tokens, to which one is added per `interval`.
+/// Limit on requests: a bucket of `burst` tokens, to which one token is added per `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateLimit {
     /// Interval between two requests; not zero.
     pub(crate) interval: Duration,
-    /// Number of requests in a burst; with 0 every request is rejected.
+    /// Maximum number of requests in a burst; with 0, every request is rejected.
     pub(crate) burst: u32,
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct TlsServer {
     pub(crate) client_auth: ClientAuth,
     /// CA certificates of clients, if `client_auth` verifies certificates; `None` for the system's.
     pub(crate) client_ca: Option<Pem>,
-    /// Names of which a client certificate must have one; empty permits any name.
+    /// Names of clients, one of which each client certificate must contain; empty permits any name.
     pub(crate) allowed_sans: Vec<String>,
     /// Minimum version; at most `max_version`.
     pub(crate) min_version: TlsVersion,
@@ -263,7 +263,7 @@ impl WebFile {
         Self::parse(path, &text)
     }
 
-    /// Parses the text of the file at `path`.
+    /// Parses the content of the file at `path`.
     ///
     /// # Errors
     /// The first invalid setting.
@@ -277,12 +277,12 @@ fn duration(text: &str) -> Option<Duration> {
     const UNITS: &[&str] = &["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
     let is_number = |c: char| c.is_ascii_digit() || c == '.';
     let mut units = text.split(is_number).filter(|unit| !unit.is_empty());
-    // Other units and spaces are known to humantime only.
+    // humantime also accepts other units and spaces.
     let valid = text.starts_with(is_number) && units.all(|unit| UNITS.contains(&unit));
     valid.then(|| humantime::parse_duration(text).ok()).flatten()
 }
 
-/// Parses the text of a file.
+/// Parser of the content of a file.
 struct Parser<'a> {
     path: &'a Path,
     text: &'a str,
@@ -372,7 +372,7 @@ impl Parser<'_> {
         match text.value.as_str() {
             "" | "NoClientCert" => Ok(ClientAuth::None),
             "RequestClientCert" => Ok(ClientAuth::Request),
-            // The second is a name of earlier versions of the format.
+            // The second name is from earlier versions of the format.
             "RequireAnyClientCert" | "RequireClientCert" => Ok(ClientAuth::RequireAny),
             "VerifyClientCertIfGiven" => Ok(ClientAuth::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(ClientAuth::RequireAndVerify),
@@ -398,7 +398,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Returns the suites of TLS 1.2 to enable; `None` without a list.
+    /// Returns the cipher suites of TLS 1.2 to enable; `None` if there is no list.
     fn cipher_suites(
         &self,
         names: &[Scalar],
@@ -423,7 +423,7 @@ impl Parser<'_> {
         Ok(Some(suites))
     }
 
-    /// Returns the groups to enable. `CurveP521` may be listed alongside others, and is not offered.
+    /// Returns the groups to enable. `CurveP521` may be listed alongside others, but is not offered.
     fn groups(&self, names: &[Scalar]) -> Result<Vec<KeyExchange>, ConfigError> {
         let mut groups = Vec::new();
         for name in names {
@@ -456,7 +456,7 @@ impl Parser<'_> {
         Ok((!interval.is_zero()).then_some(limit))
     }
 
-    /// Returns the file that the first key names, else the text of the second. An empty value counts as absent.
+    /// Returns the file named by the first key, otherwise the value of the second key. An empty value is treated as missing.
     fn pem(
         &self,
         (file_key, file): (&'static str, Option<&Scalar>),
@@ -467,7 +467,7 @@ impl Parser<'_> {
         file.or_else(|| given(inline).map(|text| Pem::Inline(inline_key, SecretString::from(text.value))))
     }
 
-    /// Parses a header of responses; `None` if its value is empty.
+    /// Parses a response header; `None` if its value is empty.
     fn header(&self, name: &str, value: &Scalar) -> Result<Option<(HeaderName, HeaderValue)>, ConfigError> {
         let at = value.referenced;
         let Some((_, values)) = HEADERS.iter().find(|(header, _)| *header == name) else {
@@ -503,7 +503,7 @@ impl Parser<'_> {
         Ok(SecretString::from(hash.value))
     }
 
-    /// Resolves a path in the file, which is relative to the directory of the file.
+    /// Resolves a path in the file relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }

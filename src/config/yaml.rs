@@ -1,5 +1,5 @@
-//! Errors of the YAML parser, as messages that name the line and the key. They never repeat a value: it may be a password
-//! in the wrong place.
+//! Errors of the YAML parser, as messages that name the line and the key. They never repeat a value, because it may be a
+//! misplaced password.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::ConfigError;
 /// Maximum length of an unknown key that is shown, in bytes.
 const MAX_KEY: usize = 40;
 
-/// Returns the limits of the parser. A target of three keys has seven nodes; the size of the file is limited too.
+/// Returns the limits of the parser. A target with three keys has seven nodes; the size of the file is limited as well.
 pub(super) fn budget() -> Option<serde_saphyr::Budget> {
     serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 }
 }
@@ -53,7 +53,7 @@ pub(super) fn error(
             (None, "contains a second document; only one is allowed".to_owned())
         }
         Error::Budget { .. } => (None, "too many values, aliases or levels".to_owned()),
-        // The scanner's messages name kinds of characters, and never the content.
+        // The scanner's messages name kinds of characters, but never the content.
         Error::ExternalMessage { msg, .. } => (None, format!("invalid YAML: {msg}")),
         _ => (None, "invalid YAML; quote values that contain special characters".to_owned()),
     };
@@ -64,7 +64,7 @@ pub(super) fn error(
     )
 }
 
-/// Message for a value that is not of the `expected` type.
+/// Returns the message for a value that is not of the `expected` type.
 fn wrong_type(expected: &str) -> String {
     let expected = match expected {
         "mapping start" => "a mapping (key: value)",

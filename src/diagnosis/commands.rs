@@ -1,14 +1,14 @@
-//! Commands that the server does not answer as it should.
+//! Problems of commands that the server does not answer normally.
 
 use super::facts::{Facts, Unavailable};
 use super::problem::{Code, Problem};
 use crate::parse::{Command, Info};
 use crate::text::{Fix, Trouble, clean};
 
-/// Maximum length in bytes of a text from a server within a message.
+/// Maximum length of a string from a server within a message, in bytes.
 const MAX_TEXT: usize = 200;
 
-/// Commands that the exporter needs, in the order in which they are shown.
+/// Commands that the exporter needs, in display order.
 pub(crate) const COMMANDS: [Command; 8] = [
     Command::Ping,
     Command::Info(&[]),
@@ -75,7 +75,7 @@ fn problem(
                 (true, true) => problem.advise(
                     "The service does not offer it: check slowlog-log-slower-than and slowlog-max-len in its parameter group, if it has one.",
                 ),
-                (true, false) => problem.advise("The service does not offer it, and nothing on the server changes that."),
+                (true, false) => problem.advise("The service does not offer it, and no setting of the server can change that."),
                 (false, _) => {
                     let problem = problem.advise(
                         "The server is older than the command, a service has disabled or renamed it \
@@ -91,7 +91,7 @@ fn problem(
                 }
             }
         }
-        Unavailable::Closed => Problem::new(code, format!("the connection is closed at {name}: {consequence}"))
+        Unavailable::Closed => Problem::new(code, format!("the server or a proxy closes the connection on {name}: {consequence}"))
             .advise(
                 "A proxy in between, or the server, does not accept the command: give the address of the server itself.",
             ),
@@ -104,7 +104,8 @@ fn problem(
 
 /// Returns the message for a command that the server does not have.
 pub(crate) fn not_available(command: &str) -> String {
-    format!("{command} is not available on this server")
+    let verb = if command.contains(" and ") { "are" } else { "is" };
+    format!("{command} {verb} not available on this server")
 }
 
 /// Returns the message for a command that the user may not run.
@@ -112,7 +113,8 @@ pub(crate) fn not_permitted(user: &str, command: &str) -> String {
     format!("user \"{}\" may not run {command}", clean(user, MAX_TEXT))
 }
 
-/// Returns the problem that a user may not run a command, and the command that grants it, unless a service manages users.
+/// Returns the problem that a user may not run a command. It includes the command that grants the permission, unless a
+/// service manages users.
 pub(crate) fn not_granted(info: &Info, admin_cli: &str, user: &str, command: &str, rules: &str) -> Trouble {
     let fix = (!info.manages_users).then(|| grant(admin_cli, user, rules));
     let problem = not_permitted(user, command);
@@ -122,7 +124,7 @@ pub(crate) fn not_granted(info: &Info, admin_cli: &str, user: &str, command: &st
     Trouble { problem: format!("{problem}; add {rules} to the user's access string in the service"), fix }
 }
 
-/// Returns the command that permits a user what `grant` lists; `admin_cli` connects as a user who may change users.
+/// Returns the command that grants a user the permissions in `grant`; `admin_cli` connects as a user who may manage ACL users.
 pub(crate) fn grant(admin_cli: &str, user: &str, grant: &str) -> Fix {
     Fix::new(admin_cli, format!("ACL SETUSER {} {grant}", clean(user, MAX_TEXT)))
 }

@@ -1,4 +1,4 @@
-//! The condition of the server: unreachable, blocked, BUSY, loading.
+//! Problems of the server's condition: unreachable, blocked, BUSY, loading.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::parse::BusyKind;
 use crate::text::{clean, duration};
 use crate::watch::{Outage, OutageReason};
 
-/// Maximum length in bytes of a text from elsewhere within a message.
+/// Maximum length of an external string within a message, in bytes.
 const MAX_TEXT: usize = 200;
 
-/// Time limit of scripts unless the server is configured otherwise.
+/// Default time limit of scripts on a server.
 pub(super) const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Remedy for a kill command that is answered NOPERM.
+/// Remedy for a kill command that is rejected with NOPERM.
 pub(crate) const NO_PERMISSION: &str =
     "If the reply is NOPERM, log in as a user that may run the command (--user).";
 
@@ -37,14 +37,14 @@ pub(super) fn problem(facts: &Facts<'_>) -> Option<Problem> {
             format!("blocked: accepts connections but has not answered the TLS handshake for {}", duration(*waited)),
         )
         .advise(
-            "A command or a stopped process blocks it, or the port does not speak TLS: try redis:// instead of \
+            "It is blocked by a command or its process is stopped, or the port does not support TLS: try redis:// instead of \
              rediss://.",
         ),
         Condition::Blocked { waited, kind, .. } => blocked(facts, *waited, *kind),
         Condition::Busy { kind, running, .. } => busy(facts, *kind, running.as_ref()),
         Condition::BusySilent { waited, last } => busy_silent(facts, *waited, *last),
-        Condition::Loading => Problem::new(Code::Loading, "loading: the server loads its data set into memory")
-            .advise("It serves no client until that has finished; INFO persistence shows the progress.")
+        Condition::Loading => Problem::new(Code::Loading, "loading: the server is loading its data set into memory")
+            .advise("It serves no clients until loading has finished; INFO persistence shows the progress.")
             .test(facts.command("INFO persistence")),
         Condition::Unauthorized(reply) => {
             let (user, reply) = (clean(facts.user, MAX_TEXT), clean(reply.trim_end_matches('.'), MAX_TEXT));
@@ -60,11 +60,11 @@ fn stalled(facts: &Facts<'_>) -> Option<Problem> {
     let longest = facts.longest_reply.filter(|longest| *longest >= facts.slow_warning)?;
     Some(
         Problem::new(Code::Stalled, format!("took {} to answer a request", duration(longest)))
-            .advise("A command blocked it and has ended; the slow log may name it."),
+            .advise("A command blocked it, but has since ended; the slow log may show which one."),
     )
 }
 
-/// Problem of an address that is a Sentinel's.
+/// Returns the problem that the address is that of a Sentinel.
 pub(super) fn sentinel() -> Problem {
     Problem::new(Code::Sentinel, "is a Sentinel, which runs no scripts")
         .advise("Give the addresses of the servers that it monitors.")
@@ -90,13 +90,13 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     };
     let problem = if waited > usual.saturating_add(Duration::from_secs(1)) {
         problem.advise(format!(
-            "It does not even answer BUSY, although the time limit ({shown}) has passed: probably no script runs, but \
-             another slow command, clients are paused (CLIENT PAUSE, FAILOVER), or the process is stopped, swaps or \
-             waits for a disk. A kill command helps only against a script."
+            "It does not even answer BUSY, although the time limit ({shown}) has passed: probably another \
+             slow command is running, not a script, or clients are paused (CLIENT PAUSE, FAILOVER), or the process is \
+             stopped, swapping or waiting for a disk. A kill command helps only against a script."
         ))
     } else {
         problem.advise(format!(
-            "If a script runs, the server accepts a kill command once the time limit ({shown}) has passed; sent \
+            "If a script is running, the server accepts a kill command once the time limit ({shown}) has passed; sent \
              earlier, the command waits until then. Another slow command cannot be killed."
         ))
     };
@@ -104,7 +104,7 @@ fn blocked(facts: &Facts<'_>, waited: Duration, kind: Option<BusyKind>) -> Probl
     add_kills(facts, problem, &kinds)
 }
 
-/// Kinds that a server can kill, the likeliest first, if the last that showed was `last`.
+/// Returns the kinds of calls that the server can kill, the most likely first; `last` is the kind that was last reported.
 fn any_kind(facts: &Facts<'_>, last: BusyKind) -> Vec<BusyKind> {
     match last {
         // There are no functions before 7.0.
@@ -114,7 +114,7 @@ fn any_kind(facts: &Facts<'_>, last: BusyKind) -> Vec<BusyKind> {
     }
 }
 
-/// Adds the commands that end these kinds.
+/// Adds the commands that kill calls of these kinds.
 fn add_kills(facts: &Facts<'_>, problem: Problem, kinds: &[BusyKind]) -> Problem {
     let kills = kinds.iter().filter_map(|kind| kill(*kind));
     kills.fold(problem, |problem, kill| problem.fix(facts.command(kill)))
@@ -132,7 +132,7 @@ fn busy_silent(facts: &Facts<'_>, waited: Duration, last: BusyKind) -> Problem {
         );
     }
     let problem = problem.advise(
-        "Either the same call executes one long command, or it has ended and another one runs: which of the two is not known. \
+        "Either the same call is executing one long command, or it has ended and another one is running; it is not known which. \
          A kill command that is sent now waits until the server answers, and then kills the script that is running at that time.",
     );
     add_kills(facts, problem, &any_kind(facts, last))
@@ -167,7 +167,7 @@ fn busy(facts: &Facts<'_>, kind: BusyKind, running: Option<&RunningCall>) -> Pro
         Some(kill) if facts.is_replica() => problem
             .advise(format!(
                 "{kill} ends it, if a client of this replica called it. If the reply is UNKILLABLE, its master has sent it: wait \
-                 until it ends here, and send {kill} to the master if it still runs there."
+                 until it ends here, and send {kill} to the master if it is still running there."
             ))
             .fix(facts.command(kill)),
         Some(kill) => problem
@@ -204,7 +204,7 @@ pub(crate) fn login_remedy(reply: &str) -> &'static str {
             "The user or the password is wrong, or the user is disabled: check --redis.user and the password."
         }
         "DENIED" => {
-            "The server is in protected mode: it has no password and accepts connections from its own machine only."
+            "The server is in protected mode: it has no password and accepts connections only from its own machine."
         }
         "ERR" => "The server may have no password for this user: try without a password, or check the user.",
         _ => "Check --redis.user and --redis.password-file.",
@@ -223,9 +223,9 @@ fn unreachable(facts: &Facts<'_>, Outage { reason, detail }: &Outage) -> Problem
 /// Returns the remedy for a server that can't be reached; empty if there is none.
 pub(crate) const fn outage_remedy(reason: OutageReason) -> &'static str {
     match reason {
-        OutageReason::Name => "Check the host name, and the resolver of this machine.",
+        OutageReason::Name => "Check the host name and this machine's resolver.",
         OutageReason::Refused => {
-            "Nothing listens there: check the address, whether the server runs, and its setting bind or unixsocket."
+            "Nothing is listening there: check the address, whether the server is running, and its bind or unixsocket setting."
         }
         OutageReason::Permission => {
             "The exporter's process may not open the socket: check its user and group, and unixsocketperm of the server."
@@ -239,9 +239,9 @@ pub(crate) const fn outage_remedy(reason: OutageReason) -> &'static str {
         OutageReason::Tls { remedy } => remedy,
         OutageReason::Http => "Give the port of the Redis server; its default is 6379.",
         OutageReason::NotRedis { may_want_tls: true } => {
-            "Another program listens at that port, or the port requires TLS: try rediss://."
+            "Another program is listening on that port, or the port requires TLS: try rediss://."
         }
-        OutageReason::NotRedis { may_want_tls: false } => "Another program listens at that port.",
+        OutageReason::NotRedis { may_want_tls: false } => "Another program is listening on that port.",
         OutageReason::MaxClients => {
             "Find out which clients hold the connections (CLIENT LIST, over an existing connection), or raise maxclients."
         }
@@ -253,6 +253,8 @@ pub(crate) const fn outage_remedy(reason: OutageReason) -> &'static str {
         OutageReason::Lost { may_want_tls: false } => {
             "The server or something in between closed the connection: see its log."
         }
-        OutageReason::Other => "Check the address, whether the server runs, and the network in between.",
+        OutageReason::Other => {
+            "Check the address, whether the server is running, and the network in between."
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Facts that a diagnosis is made from. Unknown facts are `None` and cause no problem.
+//! Facts that a diagnosis is based on. Unknown facts are `None` and cause no problem.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::parse::{BusyKind, Command, Info, Settings};
 use crate::text::Fix;
 use crate::watch::Outage;
 
-/// Facts about a target at one moment.
+/// Facts about a target at one point in time.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     /// `redis-cli` command line that connects as the exporter does.
     pub(crate) redis_cli: &'a str,
-    /// `redis-cli` command line that connects as a user who may change users.
+    /// `redis-cli` command line that connects as a user who may manage ACL users.
     pub(crate) admin_cli: &'a str,
-    /// True if the server has another name for CONFIG.
+    /// True if the server has renamed CONFIG.
     pub(crate) renames_config: bool,
     /// ACL user of the connection.
     pub(crate) user: &'a str,
@@ -25,9 +25,9 @@ pub(crate) struct Facts<'a> {
     /// Interval between heartbeats, if it is longer than configured because of `--heartbeat.max-rate`.
     pub(crate) stretched_heartbeat: Option<Duration>,
     pub(crate) condition: Condition,
-    /// INFO, as far as it is known.
+    /// INFO, if known.
     pub(crate) info: Option<&'a Info>,
-    /// Commands without an ordinary reply, in the order in which they are to be shown.
+    /// Commands without an ordinary reply, in display order.
     pub(crate) unavailable: Vec<(Command, Unavailable<'a>)>,
     pub(crate) settings: &'a Settings,
     pub(crate) slowlog: SlowlogFacts<'a>,
@@ -35,7 +35,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) addresses: usize,
     /// Longest time that a reply took during this check.
     pub(crate) longest_reply: Option<Duration>,
-    /// Guard, if it has one.
+    /// Guard, if the target has one.
     pub(crate) guard: Option<GuardFacts<'a>>,
 }
 
@@ -44,11 +44,11 @@ pub(crate) struct Facts<'a> {
 pub(crate) struct GuardFacts<'a> {
     /// `guard.kill_after`.
     pub(crate) kill_after: Duration,
-    /// Reason for which it can't kill, if known.
+    /// Reason why it can't kill, if known.
     pub(crate) problem: Option<&'a str>,
-    /// Command that solves it.
+    /// Command that solves the problem.
     pub(crate) fix: Option<&'a Fix>,
-    /// True if the server has refused its kill of what runs now, because that has written.
+    /// True if the server has refused to kill the running call because the call has written data.
     pub(crate) is_refused: bool,
 }
 
@@ -58,20 +58,20 @@ impl Facts<'_> {
         Fix::new(self.redis_cli, command)
     }
 
-    /// Adds to a problem the remedy that a setting gets this value.
+    /// Adds the remedy of setting `name` to `value`.
     pub(super) fn set(&self, problem: Problem, name: &str, value: u64) -> Problem {
         if self.is_managed() {
             return problem.advise(format!("Set {name} to {value} in the parameter group of the service."));
         }
         let problem = if self.renames_config {
-            problem.advise("The server has another name for CONFIG (--redis.renamed-command): use that one.")
+            problem.advise("The server has renamed CONFIG (--redis.renamed-command): use the new name.")
         } else {
             problem
         };
         problem.fix(self.command(format!("CONFIG SET {name} {value}")))
     }
 
-    /// Returns the version of Redis that the server is compatible with.
+    /// Returns the major version of Redis that the server is compatible with.
     pub(super) fn major(&self) -> Option<u32> {
         self.info.and_then(|info| info.compatible_major)
     }
@@ -86,7 +86,7 @@ impl Facts<'_> {
         matches!(self.info.and_then(|info| info.role.as_deref()), Some("slave" | "replica"))
     }
 
-    /// True if the server executes no ordinary command now.
+    /// True if the server currently executes no ordinary commands.
     pub(super) fn is_blocked(&self) -> bool {
         matches!(
             self.condition,
@@ -104,15 +104,15 @@ impl Facts<'_> {
 pub(crate) enum Condition {
     /// Not tried yet.
     Untried,
-    /// Answers.
+    /// Answers commands.
     Answers,
-    /// Accepts connections and answers nothing.
+    /// Accepts connections, but does not answer.
     Blocked {
         /// Time without an answer.
         waited: Duration,
-        /// True if the TLS handshake is unanswered, so that it is not certain that the port speaks TLS.
+        /// True if the TLS handshake is unanswered, in which case the port may not support TLS.
         in_handshake: bool,
-        /// Kind of what runs, if FUNCTION STATS or the log file has named it.
+        /// Kind of the running call, if FUNCTION STATS or the log file has named it.
         kind: Option<BusyKind>,
     },
     /// Answers BUSY.
@@ -120,45 +120,45 @@ pub(crate) enum Condition {
         kind: BusyKind,
         /// Time without an answer before BUSY.
         waited: Duration,
-        /// Script or function that runs, if it has been named.
+        /// Running script or function, if it has been named.
         running: Option<RunningCall>,
     },
-    /// Answered BUSY, and answers nothing since.
+    /// Answered BUSY and has not answered since.
     BusySilent {
         /// Duration of the blockage.
         waited: Duration,
         /// Kind of the last BUSY reply.
         last: BusyKind,
     },
-    /// Loads its data set.
+    /// Loading its data set.
     Loading,
-    /// Rejects the credentials; the error reply, or the reason for which there is no password.
+    /// Rejects the credentials; contains the error reply, or the reason why there is no password.
     Unauthorized(String),
     /// Cannot be reached.
     Unreachable(Outage),
 }
 
-/// A function or script that runs.
+/// A running function or script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunningCall {
     pub(crate) name: String,
     pub(crate) running_for: Option<Duration>,
 }
 
-/// Reason for which a command has no ordinary reply.
+/// Reason why a command has no ordinary reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable<'a> {
     /// The user may not run it.
     NotPermitted,
     /// The server does not know it.
     Unknown,
-    /// The connection is closed at it.
+    /// The connection is closed when the command is sent.
     Closed,
     /// The server replied with this error.
     Error(&'a str),
 }
 
-/// Facts about the slow log as it was read.
+/// Facts about reads of the slow log.
 #[derive(Debug, Default)]
 pub(crate) struct SlowlogFacts<'a> {
     /// Number of entries in an unknown format.
@@ -173,9 +173,9 @@ pub(crate) struct SlowlogFacts<'a> {
     pub(crate) overflow: u64,
     /// Time since the slow log was last read.
     pub(crate) age: Option<Duration>,
-    /// Calls at or over `--slow.warning` among the entries.
+    /// Calls among the entries that took at least `--slow.warning`.
     pub(crate) slow_calls: Option<SlowCalls<'a>>,
-    /// Calls under `--slow.warning` that followed each other closely.
+    /// Calls shorter than `--slow.warning` in quick succession.
     pub(crate) short_calls: Option<ShortCalls<'a>>,
 }
 
@@ -183,9 +183,9 @@ pub(crate) struct SlowlogFacts<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShortCalls<'a> {
     pub(crate) count: u64,
-    /// Their total duration.
+    /// Total duration of the calls.
     pub(crate) total: Duration,
-    /// Period in which they ended.
+    /// Period in which the calls ended.
     pub(crate) within: Duration,
     /// Script with the longest total duration, and that duration.
     pub(crate) script: &'a str,

@@ -9,7 +9,8 @@ use crate::convert::millis;
 use crate::parse::{GuardCommand, Info};
 use crate::text::{Fix, duration};
 
-/// Returns the command that permits the guard's user all that the guard sends; `None` where a service manages users.
+/// Returns the command that permits the guard's user to run all commands that the guard sends; `None` if a service manages
+/// users.
 pub(crate) fn guard_grant(info: &Info, admin_cli: &str, user: &str) -> Option<Fix> {
     use GuardCommand::{Discard, FunctionKill, FunctionStats, Multi, Ping, ScriptKill};
     // Servers before 7.0 reject rules about functions.
@@ -36,7 +37,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
 
 fn kill_after(facts: &Facts<'_>, guard: &GuardFacts<'_>) -> Option<Problem> {
     let limit = facts.settings.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
-    let is_assumed = if facts.settings.time_limit.is_none() { ", which is assumed" } else { "" };
+    let is_assumed = if facts.settings.time_limit.is_none() { ", assumed" } else { "" };
     (guard.kill_after < limit).then(|| {
         let problem = Problem::new(
             Code::GuardBelowTimeLimit,

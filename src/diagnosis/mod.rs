@@ -1,7 +1,7 @@
-//! Facts about a target → problems, each with a code, a message and a remedy. Pure.
+//! Converts facts about a target to problems, each with a code, a message and a remedy. Pure.
 //!
-//! `check` provides the facts of a single check, the status page those of a watched target. Both show the problems that
-//! [`diagnose`] returns; log lines about the same problems reuse these texts. `docs/check.md` lists the codes.
+//! `check` provides the facts of a single check, and the status page those of a watched target. Both show the problems that
+//! [`diagnose`] returns. Log lines about the same problems reuse their messages. `docs/check.md` lists the codes.
 
 mod commands;
 mod condition;
@@ -40,7 +40,7 @@ pub(crate) fn diagnose(facts: &Facts<'_>) -> Vec<Problem> {
             problem.advice.push("The server accepts the command once it responds again.".to_owned());
         }
     }
-    // Stable: among equals, what blocks the server comes before what is missing.
+    // The sort is stable: among problems of equal severity, the server's condition comes before missing commands.
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     problems
 }

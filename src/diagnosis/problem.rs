@@ -23,13 +23,13 @@ pub(crate) struct Problem {
     pub(crate) severity: Severity,
     pub(crate) impact: Impact,
     pub(crate) code: Code,
-    /// One clause without a full stop, to follow the name of the target.
+    /// Clause without a full stop that follows the name of the target.
     pub(crate) message: String,
-    /// Consequences and remedies: whole sentences.
+    /// Consequences and remedies, in complete sentences.
     pub(crate) advice: Vec<String>,
-    /// Commands that solve it; one of them applies.
+    /// Commands that solve the problem; one of them applies.
     pub(crate) commands: Vec<Fix>,
-    /// Command that shows whether it persists.
+    /// Command that shows whether the problem persists.
     pub(crate) test: Option<Fix>,
 }
 
@@ -41,24 +41,24 @@ impl Problem {
         Self { severity, impact, code, message, advice, commands, test: None }
     }
 
-    /// Returns true if it is the server's blockage.
+    /// True if the problem is that the server is blocked.
     pub(crate) fn is_blockage(&self) -> bool {
         matches!(self.code, Code::Blocked | Code::Busy)
     }
 
-    /// Adds a sentence.
+    /// Adds a sentence of advice.
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
         self
     }
 
-    /// Adds a command.
+    /// Adds a command that solves the problem.
     pub(super) fn fix(mut self, fix: Fix) -> Self {
         self.commands.push(fix);
         self
     }
 
-    /// Sets the command that shows whether it persists.
+    /// Sets the command that shows whether the problem persists.
     pub(super) fn test(mut self, test: Fix) -> Self {
         self.test = Some(test);
         self
@@ -74,10 +74,10 @@ impl Problem {
     }
 }
 
-/// Declares the codes. Each has its text, its severity and its usual impact in one row.
+/// Declares the codes, one per row, with their text, severity and usual impact.
 macro_rules! codes {
     ($($code:ident = $text:literal, $severity:ident, $impact:ident;)*) => {
-        /// Kind of problem, for programs.
+        /// Machine-readable code of a problem.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Code {
             $($code,)*
@@ -88,7 +88,7 @@ macro_rules! codes {
             #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$code,)*];
 
-            /// Returns the code as text.
+            /// Returns the code as a string.
             pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }

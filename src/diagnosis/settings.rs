@@ -1,4 +1,4 @@
-//! Settings of the server that hide slow scripts, or keep them from being killed.
+//! Problems of server settings that hide slow scripts or prevent them from being killed.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::text::duration;
 /// Default `slowlog-max-len` of the servers. A shorter slow log is soon overwritten.
 const DEFAULT_ENTRIES: u64 = 128;
 
-/// Minimum length of the slow log to recommend.
+/// Recommended minimum length of the slow log.
 pub(super) const RECOMMENDED_ENTRIES: u64 = 1024;
 
-/// Threshold of the slow log to recommend: the servers' default.
+/// Recommended threshold of the slow log: the servers' default.
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
 /// Interval between heartbeats above which a blockage may be detected too late for an alert after 1 s.
 pub(crate) const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Remedy for heartbeats that are rarer than that.
+/// Remedy for heartbeats that are further apart than [`MAX_HEARTBEAT_INTERVAL`].
 pub(crate) const RARE_HEARTBEATS_REMEDY: &str = "Divide the targets between several exporters (--shard), or raise --heartbeat.max-rate if this machine has CPU time left.";
 
 /// Adds the problems of the settings.
@@ -38,7 +38,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
 fn heartbeats(facts: &Facts<'_>) -> Option<Problem> {
     let interval = facts.stretched_heartbeat.filter(|interval| *interval > MAX_HEARTBEAT_INTERVAL)?;
     let message = format!(
-        "heartbeats are {} apart, since this exporter has too many targets: blockages are detected late, and short ones not at all",
+        "heartbeats are {} apart, because this exporter has too many targets: blockages are detected late, and short ones not at all",
         duration(interval)
     );
     Some(Problem::new(Code::RareHeartbeats, message).advise(RARE_HEARTBEATS_REMEDY))
@@ -54,7 +54,7 @@ fn threshold(facts: &Facts<'_>) -> Option<Problem> {
             Code::SlowlogFlooded,
             "slowlog-log-slower-than is 0: every command is logged, and slow scripts are soon overwritten",
         ),
-        // The server logs `duration >= slowlog-log-slower-than`: an equal threshold hides nothing.
+        // The server logs a call if `duration >= slowlog-log-slower-than`, so an equal threshold hides nothing.
         SlowlogThreshold::At(threshold) if threshold > facts.slow_warning => Problem::new(
             Code::SlowlogThresholdHigh,
             format!(
@@ -104,7 +104,7 @@ fn info(facts: &Facts<'_>) -> Option<Problem> {
         let sections: Vec<String> = rejected.iter().map(|section| format!("INFO {section}")).collect();
         Problem::new(
             Code::InfoIncomplete,
-            format!("the server rejects {}: the metrics from there are absent", sections.join(" and ")),
+            format!("the server rejects {}: the metrics from it are absent", sections.join(" and ")),
         )
     })
 }
@@ -126,7 +126,7 @@ fn error_counts(facts: &Facts<'_>) -> Option<Problem> {
     })
 }
 
-/// Returns the name of the setting, which all versions know for those before 7.0.
+/// Returns the name of the time limit. If the version is unknown, this is the name from before 7.0, which all versions accept.
 pub(super) fn time_limit_name(facts: &Facts<'_>) -> &'static str {
     let is_old = facts.major().is_none_or(|major| major < 7);
     if is_old { "lua-time-limit" } else { "busy-reply-threshold" }

@@ -1,4 +1,4 @@
-//! Problems of the slow log as it was read.
+//! Problems found in the slow log or in reading it.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::problem::{Code, Impact, Problem};
 use super::settings::RECOMMENDED_ENTRIES;
 use crate::text::{clean, duration};
 
-/// Minimum time without a read of the slow log that is a problem, whatever the poll interval.
+/// Minimum time without a read of the slow log that is reported as a problem, regardless of the poll interval.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// Maximum length in bytes of a script's name within a message.
+/// Maximum length of a script's name within a message, in bytes.
 const MAX_NAME: usize = 200;
 
-/// Maximum length of the slow log to recommend.
+/// Recommended maximum length of the slow log.
 const MAX_RECOMMENDED_ENTRIES: u64 = 65_536;
 
 /// Cause of lost entries.
@@ -45,7 +45,7 @@ pub(super) fn problems(facts: &Facts<'_>, problems: &mut Vec<Problem>) {
                 let more = entries.saturating_mul(4).clamp(RECOMMENDED_ENTRIES, MAX_RECOMMENDED_ENTRIES);
                 facts.set(problem, "slowlog-max-len", more)
             }
-            // Unknown, or so long that more entries would not help.
+            // The length is unknown, or so large that more entries would not help.
             _ => problem,
         });
     }

@@ -6,7 +6,7 @@ use crate::watch::{Outage, OutageReason, Severity};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Facts without a problem.
+/// Returns facts without a problem.
 fn facts(settings: &Settings) -> Facts<'_> {
     Facts {
         redis_cli: "redis-cli -h h --user u",
@@ -50,7 +50,7 @@ fn heartbeats_that_are_too_rare_for_an_alert_are_a_problem() {
 }
 
 #[test]
-fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
+fn a_guard_that_cannot_kill_or_has_to_wait_is_a_problem() {
     let with_limit = |time_limit, kill_after, problem| {
         let settings = Settings { time_limit, ..Settings::default() };
         let fix = grant("redis-cli -h h", "guard", "+script|kill");
@@ -66,7 +66,7 @@ fn a_guard_that_can_not_kill_or_has_to_wait_is_a_problem() {
         below.0 == "guard_below_time_limit" && below.1.contains("(1 s)") && below.1.contains("(5 s)"),
         "{below:?}"
     );
-    assert!(with_limit(None, SECOND, None)[0].1.contains("5 s, which is assumed"));
+    assert!(with_limit(None, SECOND, None)[0].1.contains("5 s, assumed"));
     let refused = &with_limit(None, SECOND * 9, Some("user \"guard\" may not run SCRIPT KILL"))[0];
     let text = "The guard can't kill: user \"guard\" may not run SCRIPT KILL.";
     let shell = "redis-cli -h h ACL SETUSER guard '+script|kill'";
@@ -128,7 +128,7 @@ fn unkillable_on_a_replica_means_that_its_master_has_sent_the_script() {
     assert!(replica.contains("its master has sent it") && !replica.contains("written"), "{replica}");
     let master = text(b"role:master\r\n");
     assert!(master.contains("has already written data"), "{master}");
-    // Without INFO the reply itself tells which of the two holds.
+    // Without INFO, the advice covers both cases, which the reply distinguishes.
     assert!(text(b"").contains("sent by a master"));
 }
 
@@ -148,17 +148,17 @@ fn a_managed_service_has_no_shutdown() {
     }
 }
 
-/// Problems of these settings.
+/// Returns the problems of these settings.
 fn of_settings(settings: Settings) -> Vec<Problem> {
     diagnose(&facts(&settings))
 }
 
-/// Command lines for a shell.
+/// Returns the command lines for a shell.
 fn shells(problem: &Problem) -> Vec<&str> {
     problem.commands.iter().map(|fix| &*fix.shell).collect()
 }
 
-/// Commands for the server.
+/// Returns the commands for the server.
 fn commands(problem: &Problem) -> Vec<&str> {
     problem.commands.iter().map(|fix| &*fix.command).collect()
 }
@@ -211,7 +211,7 @@ fn each_setting_has_its_code() {
 }
 
 #[test]
-fn the_time_limit_has_its_name_in_that_version() {
+fn the_time_limit_has_the_name_used_by_the_server_version() {
     let settings = Settings { time_limit: Some(Duration::ZERO), ..Settings::default() };
     for (major, name) in
         [(None, "lua-time-limit"), (Some(6), "lua-time-limit"), (Some(7), "busy-reply-threshold")]
@@ -237,7 +237,7 @@ fn critical_problems_come_first() {
         problems[0].sentences(),
         "User \"lesser\" may not run SLOWLOG GET: no script call is counted."
     );
-    // By the administrator; the exporter's user may change no user.
+    // The command line connects as the administrator, because the exporter's user may not manage ACL users.
     assert_eq!(shells(&problems[0]), ["redis-cli -h h ACL SETUSER lesser '+slowlog|get'"]);
 }
 
@@ -317,7 +317,7 @@ fn a_blockage_has_the_kill_commands_that_may_apply() {
 }
 
 #[test]
-fn a_blockage_past_the_time_limit_is_probably_no_script() {
+fn a_silent_blockage_past_the_time_limit_is_probably_not_a_script() {
     let settings = Settings { time_limit: Some(SECOND * 10), ..Settings::default() };
     let advice = |seconds| {
         let condition = Condition::Blocked { waited: SECOND * seconds, in_handshake: false, kind: None };
@@ -375,7 +375,7 @@ fn texts_from_servers_are_cleaned_and_cut() {
 }
 
 #[test]
-fn a_sentinel_has_no_other_problem_of_its_own() {
+fn being_a_sentinel_is_the_only_problem_reported() {
     let settings = Settings { slowlog_threshold: Some(SlowlogThreshold::Off), ..Settings::default() };
     let info = Info { mode: Some("sentinel".to_owned()), ..Info::default() };
     assert_eq!(codes(&diagnose(&Facts { info: Some(&info), ..facts(&settings) })), ["sentinel"]);

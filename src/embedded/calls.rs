@@ -1,10 +1,10 @@
-//! Calls that change or join texts: `trim`, `join`, `sprintf` and their like in each language.
+//! Calls that transform or join texts: `trim`, `join`, `sprintf` and their equivalents in each language.
 
 use tree_sitter::Node;
 
 use super::language::Family;
 
-/// Change of a text.
+/// Transformation of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edit {
     /// Keeps escape sequences.
@@ -12,29 +12,29 @@ pub(super) enum Edit {
     Trim,
     TrimStart,
     TrimEnd,
-    /// Removes the last line end.
+    /// Removes a trailing line ending.
     Chomp,
     /// Removes the smallest indentation.
     Dedent,
-    /// Removes the common white space of all lines, and all of blank lines.
+    /// Removes the leading white space common to all lines; blank lines become empty.
     DedentLines,
-    /// [`Edit::DedentLines`] without the first line end.
+    /// [`Edit::DedentLines`], then removes a leading line ending.
     Indoc,
-    /// [`Edit::Dedent`] and [`Edit::Trim`].
+    /// [`Edit::Dedent`], then [`Edit::Trim`].
     DedentAndTrim,
     TrimIndent,
     TrimMargin {
         prefix: String,
     },
-    /// Replaces `%s` and its like.
+    /// Replaces `%s` and similar placeholders.
     Percent,
-    /// Replaces `{}`; `takes_names` if `{NAME}` is the value of `NAME`.
+    /// Replaces `{}`; if `takes_names`, `{NAME}` stands for the value of `NAME`.
     Braces {
         takes_names: bool,
     },
 }
 
-/// Call whose result is known if its parts are.
+/// Call whose result is known if its operands are.
 #[derive(Debug)]
 pub(super) enum Operation<'tree> {
     Edit(Edit, Node<'tree>),
@@ -68,11 +68,11 @@ pub(super) fn operation<'tree>(family: Family, node: Node<'tree>, source: &str) 
     Some(Operation::Join { separator, parts })
 }
 
-/// Returns the change that a call makes, and the text that it changes.
+/// Returns the edit that a call performs, and the text that it is applied to.
 fn edit<'tree>(family: Family, call: &Call<'tree, '_>, source: &str) -> Option<(Edit, Node<'tree>)> {
     use Family::{CSharp, Elixir, Go, Java, JavaScript, Kotlin, Php, Python, Ruby, Rust};
     let first = call.arguments.first().copied();
-    // A method without arguments, or a function with one.
+    // Subject of a method without arguments, and of a function with a single argument.
     let bare = call.receiver.filter(|_| call.arguments.is_empty());
     let only = first.filter(|_| call.arguments.len() == 1);
     let receiver_is = |names: &[&str]| call.receiver_is(names, source);
@@ -124,7 +124,7 @@ fn edit<'tree>(family: Family, call: &Call<'tree, '_>, source: &str) -> Option<(
     subject.map(|subject| (edit, subject))
 }
 
-/// Returns separator and parts of a call that joins texts.
+/// Returns the separator and the parts of a call that joins texts.
 fn join<'tree>(
     family: Family,
     call: Call<'tree, '_>,
@@ -164,7 +164,7 @@ fn join<'tree>(
     })
 }
 
-/// True for literals of JavaScript.
+/// True for JavaScript string literals.
 fn is_text(node: Node<'_>) -> bool {
     matches!(node.kind(), "string" | "template_string")
 }
@@ -179,7 +179,7 @@ impl Call<'_, '_> {
 fn call<'tree, 'a>(family: Family, node: Node<'tree>, source: &'a str) -> Option<Call<'tree, 'a>> {
     let text = |node: Node<'_>| source.get(node.byte_range());
     let field = |node: Node<'tree>, name| node.child_by_field_name(name);
-    // Receiver and name of `receiver.name`, or name alone.
+    // Receiver and name of `receiver.name`, or only a name.
     let member = |function: Node<'tree>, receiver, name| match field(function, name) {
         Some(name) => Some((field(function, receiver), text(name)?)),
         None => Some((None, text(function)?)),
@@ -261,7 +261,7 @@ fn value(node: Node<'_>) -> Node<'_> {
     last.filter(|_| is_wrapper).and_then(|last| node.named_child(last)).unwrap_or(node)
 }
 
-/// Elements of a list that is written in place; `None` for other nodes.
+/// Elements of a list literal; `None` for other nodes.
 fn elements<'tree>(family: Family, node: Node<'tree>, source: &str) -> Option<Vec<Node<'tree>>> {
     let list = match (family, node.kind()) {
         (Family::Python, "list" | "tuple")

@@ -1,22 +1,22 @@
-//! Escape sequences of the languages.
+//! Escape sequences of each language.
 
 use self::Number::{Braces, Hexadecimal, Long, LongHexadecimal, Octal, OctalByte, Short};
 use super::text::Text;
 
-/// Escape sequences of a kind of literal, behind a backslash.
+/// Escape sequences of one type of literal, without the backslash.
 #[derive(Debug)]
 pub(super) struct Escapes {
-    /// Characters with a value of their own.
+    /// Single-character escapes and their values.
     letters: &'static [(u8, u8)],
     numbers: &'static [Number],
     line_end: LineEnd,
-    /// True if the backslash stays before any other character.
+    /// True if the backslash is kept before any other character.
     keeps_unknown: bool,
-    /// True if `\x` and octal numbers are bytes and not characters.
+    /// True if `\x` and octal numbers denote bytes, not characters.
     has_bytes: bool,
 }
 
-/// Escape sequence with the number of a character.
+/// Escape sequence with the code of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Number {
     /// `\x` with up to 2 digits.
@@ -39,9 +39,9 @@ enum Number {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineEnd {
     Unknown,
-    /// The line end is removed.
+    /// The line ending is removed.
     Joins,
-    /// The line end and the indentation of the next lines are removed.
+    /// The line ending and the indentation of the following lines are removed.
     JoinsTrimmed,
 }
 
@@ -55,7 +55,7 @@ const NONE: Escapes = Escapes {
 
 const QUOTES: [(u8, u8); 3] = [(b'\\', b'\\'), (b'\'', b'\''), (b'"', b'"')];
 
-/// Single quotes of PHP and Ruby.
+/// Single-quoted strings in PHP and Ruby.
 pub(super) const QUOTED: Escapes =
     Escapes { letters: &[(b'\\', b'\\'), (b'\'', b'\'')], keeps_unknown: true, ..NONE };
 
@@ -85,7 +85,7 @@ pub(super) const PYTHON: Escapes = Escapes {
     ..NONE
 };
 
-/// Bytes of Python.
+/// Python byte strings.
 pub(super) const PYTHON_BYTES: Escapes =
     Escapes { numbers: &[Hexadecimal, Octal], has_bytes: true, ..PYTHON };
 
@@ -107,7 +107,7 @@ pub(super) const RUBY: Escapes = Escapes {
     ..NONE
 };
 
-/// Double quotes of PHP.
+/// Double-quoted strings in PHP.
 pub(super) const PHP: Escapes = Escapes {
     letters: &[
         (b'n', 10),
@@ -180,7 +180,7 @@ pub(super) const RUST: Escapes = Escapes {
     ..NONE
 };
 
-/// Bytes of Rust.
+/// Rust byte strings.
 pub(super) const RUST_BYTES: Escapes = Escapes { numbers: &[Hexadecimal], has_bytes: true, ..RUST };
 
 pub(super) const ELIXIR: Escapes = Escapes {
@@ -204,7 +204,7 @@ pub(super) const ELIXIR: Escapes = Escapes {
 };
 
 impl Escapes {
-    /// Replaces the escape sequences of a text.
+    /// Replaces the escape sequences in a text.
     pub(super) fn replaced(&self, text: &Text) -> Text {
         let has = |number| self.numbers.contains(&number);
         let mut result = Text::default();
@@ -229,7 +229,7 @@ impl Escapes {
             };
             let after = index + 1;
             let letter = self.letters.iter().find(|(letter, _)| *letter == escape);
-            // Value, and the number of bytes behind the backslash.
+            // Value, and the number of bytes after the backslash.
             let value = match escape {
                 _ if letter.is_some() => letter.map(|(_, value)| (u32::from(*value), 1)),
                 b'\n' if self.line_end != LineEnd::Unknown => {
@@ -276,7 +276,7 @@ impl Escapes {
                 if self.keeps_unknown {
                     result.push(byte, origin);
                 }
-                // A second backslash begins no sequence of its own.
+                // A second backslash does not begin another sequence.
                 if let Some((byte, origin)) = text.get(index) {
                     result.push(byte, origin);
                 }
@@ -287,7 +287,8 @@ impl Escapes {
     }
 }
 
-/// Appends the characters of `\u{…}`, whose numbers Ruby separates by spaces, and returns the length behind the brace.
+/// Appends the characters of `\u{…}`; in Ruby, it may contain several numbers separated by spaces. Returns the length after the
+/// opening brace.
 fn characters(text: &Text, from: usize, origin: u32, result: &mut Text) -> Option<usize> {
     /// Maximum length of the numbers, in bytes.
     const MAX_LENGTH: usize = 200;
@@ -295,7 +296,7 @@ fn characters(text: &Text, from: usize, origin: u32, result: &mut Text) -> Optio
     let end = rest.iter().take(MAX_LENGTH).position(|byte| *byte == b'}')?;
     let numbers = std::str::from_utf8(rest.get(..end)?).ok()?;
     let numbers = numbers.split_ascii_whitespace().map(|number| {
-        // Rust admits `_`.
+        // Rust allows `_`.
         u32::from_str_radix(&number.replace('_', ""), 16).ok().and_then(char::from_u32)
     });
     let characters: String = numbers.collect::<Option<_>>()?;

@@ -1,5 +1,5 @@
-//! Values of the expressions that are texts: literals, joined literals, and calls that are known (`calls.rs`). Constants of the
-//! same file are replaced by their values. Each other value is a hole.
+//! Evaluation of expressions that are texts: literals, joined literals, and known calls (`calls.rs`). Constants of the same file
+//! are replaced with their values. Every other value is a hole.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -13,46 +13,46 @@ use super::text::Text;
 /// Maximum number of parts of a text.
 const MAX_PARTS: usize = 100_000;
 
-/// Maximum number of calls in each other.
+/// Maximum depth of nested calls.
 const MAX_NESTING: usize = 32;
 
 /// Maximum length of a text, in bytes.
 const MAX_TEXT: usize = 1 << 20;
 
-/// Maximum total length of the constants that are inserted into other texts, in bytes.
+/// Maximum total length of constants inserted into other texts, in bytes.
 const MAX_INSERTED: usize = 4 << 20;
 
-/// Maximum number of values of constants that are computed.
+/// Maximum number of evaluations of constants.
 const MAX_CONSTANTS: usize = 10_000;
 
 /// Text of an expression.
 #[derive(Debug, Default)]
 pub(super) struct Value {
     pub(super) text: Text,
-    /// Offset of its first literal in the file.
+    /// Offset of the first literal in the file.
     pub(super) start: usize,
 }
 
-/// Evaluates the expressions of a file.
+/// Evaluator of the expressions in a file.
 #[derive(Debug)]
 pub(super) struct Evaluator<'a, 'tree> {
     family: Family,
     source: &'a str,
-    /// Body of each heredoc of Ruby, by the node of its mark.
+    /// Body of each Ruby heredoc, by the id of the node of its opening tag.
     heredocs: HashMap<usize, Node<'tree>>,
-    /// Values of constants by name; `None` if there are several.
+    /// Values of constants by name; `None` if the name has several definitions, or a local one.
     constants: HashMap<&'a str, Option<Node<'tree>>>,
-    /// Names of classes, modules and the like.
+    /// Names of classes, modules and similar definitions.
     classes: HashSet<&'a str>,
-    /// Nodes of texts that were found.
+    /// Ids of nodes that have been evaluated as part of another expression.
     used: HashSet<usize>,
-    /// Nodes of the text that is being evaluated.
+    /// Ids of the nodes of the text being evaluated.
     pending: Vec<usize>,
-    /// Expression of each hole, by its place.
+    /// Expression of each hole, by its offset.
     holes: HashMap<u32, Range<usize>>,
-    /// Bytes of constants that may still be inserted.
+    /// Number of bytes of constants that may still be inserted.
     insertable: usize,
-    /// Constants that may still be evaluated.
+    /// Number of evaluations of constants that are still permitted.
     lookups: usize,
 }
 
@@ -78,7 +78,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         self.source.get(node.byte_range()).unwrap_or_default()
     }
 
-    /// Finds the bodies of heredocs and the constants.
+    /// Collects the bodies of heredocs, the constants, and the names of classes.
     fn survey(&mut self, tree: &'tree Tree) {
         let mut cursor = tree.walk();
         let mut marks = std::collections::VecDeque::new();
@@ -120,7 +120,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         }
     }
 
-    /// The name of a parameter is not that of a constant.
+    /// Excludes the names of parameters from the constants.
     fn parameter(&mut self, node: Node<'tree>) {
         let mut cursor = node.walk();
         for child in node.named_children(&mut cursor).take(MAX_NESTING) {
@@ -151,7 +151,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         );
         let Some(value) = language::value_of(node).filter(|_| is_definition) else { return };
         let Some(name) = name_of(node, value).map(|name| self.source_of(name)) else { return };
-        // `lua` and `script` are constants here, too.
+        // Unlike in the names of scripts, generic names such as `lua` and `script` are accepted.
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         if name.is_empty() || !name.chars().all(is_name) {
             return;
@@ -160,7 +160,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         self.constants.entry(name).and_modify(|known| *known = None).or_insert(value);
     }
 
-    /// True if the node is a part of a text that was found before.
+    /// True if the node has already been evaluated as part of another expression.
     pub(super) fn is_used(&self, node: Node<'_>) -> bool {
         self.used.contains(&language::unwrapped(node).id())
     }
@@ -203,7 +203,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         Some(value)
     }
 
-    /// Text of literals that are joined by operators, or stand side by side.
+    /// Text of literals that are joined by operators or are adjacent.
     fn joined(&mut self, root: Node<'tree>, depth: usize) -> Option<Value> {
         let (mut text, mut is_text, mut count) = (Text::default(), false, 0);
         let (mut rest, mut operators) = (vec![root], Vec::new());
@@ -230,7 +230,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
             self.pending.extend(operators);
             Some(Value { text, start: root.start_byte() })
         } else {
-            // Nor is any part of them a text.
+            // The nested joins are not texts either.
             self.used.extend(operators);
             None
         }
@@ -245,7 +245,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         let (mut text, mut start) = (Text::default(), None);
         for (index, part) in parts.iter().enumerate() {
             if index > 0 {
-                // Errors in it are told where the part before it ends.
+                // Errors in the separator are reported at the end of the preceding part.
                 let origin = text.origins.last().copied().unwrap_or_default();
                 separator.bytes.iter().for_each(|byte| text.push(*byte, origin));
             }
@@ -259,7 +259,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         Some(Value { text, start: start? })
     }
 
-    /// Appends a part. Returns true if it is a text, and not a hole.
+    /// Appends a part. Returns true if it is a text, and false if it is a constant, a number or a hole.
     fn push_part(&mut self, text: &mut Text, node: Node<'tree>, depth: usize) -> bool {
         if let Some(value) = self.evaluated(node, depth + 1) {
             text.append(value.text);
@@ -281,7 +281,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         self.holes.insert(origin, expression);
     }
 
-    /// Value of a constant by the expression that names it.
+    /// Value of the constant that an expression refers to.
     fn constant(&mut self, expression: &str, depth: usize) -> Option<Text> {
         if self.family == Family::Php && expression == "PHP_EOL" {
             return Some(Text::of("\n", 0));
@@ -289,7 +289,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         let name = match self.family {
             Family::Elixir => expression.strip_prefix('@')?,
             _ => match expression.rsplit_once("::").or_else(|| expression.rsplit_once('.')) {
-                // `self.name` is a value of an object.
+                // `self.name` is a field of an object, not a constant.
                 Some(("self" | "static" | "Self", name)) if expression.contains("::") => name,
                 Some((class, name)) if self.classes.contains(class) => name,
                 Some(_) => return None,
@@ -300,7 +300,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         self.lookups = self.lookups.checked_sub(1)?;
         let before = self.pending.len();
         let value = self.evaluated(value, depth + 1);
-        // The constant is found as a text of its own.
+        // The definition of the constant is still found as a separate text.
         self.pending.truncate(before);
         let text = value?.text;
         self.insertable = self.insertable.checked_sub(text.bytes.len())?;
@@ -313,7 +313,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         let inner = text.trim_start_matches(['$', '#']);
         let inner = inner.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(inner);
         match self.family {
-            // `$name` is a variable.
+            // In PHP, `$name` is a variable.
             Family::Php => None,
             Family::Kotlin if matches!(inner.trim(), "'$'" | "\"$\"") => {
                 Some(Text::of("$", offset(hole.start)))
@@ -342,7 +342,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         }
     }
 
-    /// Literal without its escape sequences.
+    /// Value of a literal whose escape sequences are not replaced.
     fn raw(&mut self, node: Node<'tree>, depth: usize) -> Option<Value> {
         let form = Form { escapes: None, ..self.family.form(node, self.source)? };
         self.pending.push(node.id());
@@ -377,7 +377,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
                 continue;
             }
             if *byte == b'\\' && !form.delimiters.is_empty() {
-                // A backslash before the delimiter is removed; one before a backslash is a pair.
+                // A backslash before a delimiter is removed; two backslashes form a pair.
                 match following.filter(|following| at < form.content.end && at_most_once(form, **following)) {
                     Some(b'\\') if form.escapes.is_some() => {
                         raw.push(*byte, origin);
@@ -408,7 +408,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         self.filled(text, &holes, depth)
     }
 
-    /// Replaces the holes that are constants by their values.
+    /// Replaces the holes that are constants with their values.
     fn filled(&mut self, text: Text, holes: &[Range<usize>], depth: usize) -> Text {
         if holes.is_empty() {
             return text;
@@ -430,7 +430,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         result
     }
 
-    /// Parts of a literal that are known at run time only, in order.
+    /// Parts of a literal that are known only at run time, in order.
     fn holes(&self, node: Node<'tree>, form: &Form) -> Vec<Range<usize>> {
         let body = match node.kind() {
             "heredoc" => node.child_by_field_name("value"),
@@ -461,7 +461,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         holes
     }
 
-    /// `$name` in a literal of Kotlin, which the grammar does not distinguish from text.
+    /// Ranges of `$name` in a Kotlin literal, which the grammar does not distinguish from text.
     fn kotlin_names(&self, form: &Form, holes: &[Range<usize>]) -> Vec<Range<usize>> {
         let bytes = self.source.as_bytes();
         let mut names = Vec::new();
@@ -487,7 +487,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         names
     }
 
-    /// Returns the text with `${name}` in place of each hole, and the ranges of these.
+    /// Returns the text with `${name}` in place of each hole, and the ranges of these placeholders.
     pub(super) fn named(&self, text: &Text) -> (Text, Vec<Range<usize>>) {
         let (mut result, mut ranges) = (Text::default(), Vec::new());
         for index in 0..text.bytes.len() {
@@ -505,7 +505,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
     }
 }
 
-/// True for the characters before which a backslash has a meaning in a literal with delimiters.
+/// True if a backslash before this character is significant in a literal with delimiters.
 fn at_most_once(form: &Form, byte: u8) -> bool {
     byte == b'\\' || form.delimiters.contains(&byte)
 }
@@ -518,7 +518,7 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX) & Text::MAX_OFFSET
 }
 
-/// The expression of a hole if it is short and simple, otherwise `value`.
+/// Name for a hole: its expression if that is short and simple, otherwise `value`.
 fn simple_name(expression: &str) -> &str {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
     let expression = expression.trim_matches(|c: char| !is_part(c));

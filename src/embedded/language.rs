@@ -1,4 +1,4 @@
-//! Languages, their grammars, and what their syntax trees call things.
+//! Languages, their grammars, and the node types in their syntax trees.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use tree_sitter::Node;
 
 use super::escapes::{self, Escapes};
 
-/// Family of languages with the same literals.
+/// Family of languages with the same literal syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     CSharp,
@@ -21,7 +21,7 @@ pub(super) enum Family {
     Rust,
 }
 
-/// Returns family and grammar by the extension of a file.
+/// Returns the family and the grammar for a file extension.
 pub(super) fn by_extension(extension: &str) -> Option<(Family, tree_sitter::Language)> {
     let (family, grammar) = match extension {
         "cs" => (Family::CSharp, tree_sitter_c_sharp::LANGUAGE),
@@ -40,36 +40,36 @@ pub(super) fn by_extension(extension: &str) -> Option<(Family, tree_sitter::Lang
     Some((family, grammar.into()))
 }
 
-/// True for files that [`by_extension`] knows.
+/// True if [`by_extension`] supports the extension.
 pub(super) fn is_known(extension: &str) -> bool {
     by_extension(extension).is_some()
 }
 
-/// Indentation that a language removes.
+/// Indentation that a language removes from a literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Indent {
     Stays,
-    /// That of the closing mark, which stands on a line of its own.
+    /// Indentation of the closing delimiter, which is on its own line.
     Closing {
-        /// True if the last line end belongs to the text.
+        /// True if the last line ending is part of the text.
         keeps_line_end: bool,
     },
-    /// The smallest one.
+    /// Smallest indentation of all lines.
     Least,
-    /// As text blocks of Java.
+    /// As in Java text blocks.
     TextBlock,
 }
 
 /// Form of a literal.
 #[derive(Debug, Clone)]
 pub(super) struct Form {
-    /// Bytes of the file between the marks.
+    /// Range in the file between the delimiters.
     pub(super) content: Range<usize>,
     pub(super) escapes: Option<&'static Escapes>,
     pub(super) indent: Indent,
-    /// Characters that stand for themselves when they are doubled.
+    /// Characters that are escaped by doubling them.
     pub(super) doubled: &'static [u8],
-    /// Marks around the content, if a backslash before one of them is removed.
+    /// Delimiters of the content, if a backslash before one of them is removed.
     pub(super) delimiters: Vec<u8>,
 }
 
@@ -89,12 +89,12 @@ impl Family {
             && node.child_by_field_name("operator").is_some_and(|child| child.kind() == self.operator())
     }
 
-    /// True for literals that stand side by side: in Python and Ruby they are one text.
+    /// True for adjacent literals, which form a single text in Python and Ruby.
     pub(super) fn is_adjacent(node: Node<'_>) -> bool {
         matches!(node.kind(), "concatenated_string" | "chained_string")
     }
 
-    /// Escape sequences of a single character.
+    /// Escape sequences of a character literal.
     fn character_escapes(self) -> Option<&'static Escapes> {
         match self {
             Self::Java => Some(&escapes::JAVA),
@@ -116,7 +116,7 @@ impl Family {
         let form = |content, escapes: Option<&'static Escapes>, indent| {
             Some(Form { content, escapes, indent, doubled: b"", delimiters: Vec::new() })
         };
-        // Behind the first line end in the text.
+        // Offset after the first line ending in the text.
         let next_line = || text.find('\n').map(|at| at + 1);
         match (self, node.kind()) {
             (Self::JavaScript, "string" | "template_string") => {
@@ -209,7 +209,7 @@ impl Family {
     }
 }
 
-/// Closing mark of a literal with this opening mark.
+/// Closing delimiter for this opening delimiter.
 fn closing(open: u8) -> u8 {
     match open {
         b'{' => b'}',
@@ -220,7 +220,7 @@ fn closing(open: u8) -> u8 {
     }
 }
 
-/// Expression in parentheses, or behind a type.
+/// Strips parentheses and type assertions from an expression.
 pub(super) fn unwrapped(mut node: Node<'_>) -> Node<'_> {
     loop {
         let count = u32::try_from(node.named_child_count()).unwrap_or_default();
@@ -230,7 +230,7 @@ pub(super) fn unwrapped(mut node: Node<'_>) -> Node<'_> {
             | "as_expression"
             | "satisfies_expression" => 0,
             "type_assertion" if count > 0 => count - 1,
-            // Values of Go; parentheses of Elixir.
+            // Go expression lists; Elixir parentheses.
             "expression_list" | "block" if count == 1 => 0,
             _ => return node,
         };
@@ -239,7 +239,7 @@ pub(super) fn unwrapped(mut node: Node<'_>) -> Node<'_> {
     }
 }
 
-/// True for classes and the like, which may have constants.
+/// True for classes and similar definitions, which may contain constants.
 pub(super) fn is_class(node: Node<'_>) -> bool {
     let kind = node.kind();
     ["class", "object", "interface", "module", "enum", "struct", "trait"]
@@ -247,7 +247,7 @@ pub(super) fn is_class(node: Node<'_>) -> bool {
         .any(|part| kind.starts_with(part))
 }
 
-/// True for numbers, whose source is their text if it consists of digits.
+/// True for numbers. The text of a number is its source if that consists only of digits.
 pub(super) fn is_number(node: Node<'_>) -> bool {
     matches!(
         node.kind(),
@@ -255,14 +255,14 @@ pub(super) fn is_number(node: Node<'_>) -> bool {
     )
 }
 
-/// Returns the value that a node gives to a name.
+/// Returns the value that a node assigns to a name.
 pub(super) fn value_of(node: Node<'_>) -> Option<Node<'_>> {
     if let Some(value) = ["value", "right"].into_iter().find_map(|field| node.child_by_field_name(field)) {
         return Some(value);
     }
     let last = |node: Node<'_>| u32::try_from(node.named_child_count()).ok()?.checked_sub(1);
     match node.kind() {
-        // `@name value` of Elixir is a call.
+        // In Elixir, `@name value` is a call.
         "unary_operator" => {
             let arguments = node.child_by_field_name("operand")?.named_child(1)?;
             arguments.named_child(0).filter(|_| arguments.named_child_count() == 1)
@@ -271,17 +271,17 @@ pub(super) fn value_of(node: Node<'_>) -> Option<Node<'_>> {
     }
 }
 
-/// First and last child: the marks.
+/// First and last child, which are the delimiters.
 fn ends(node: Node<'_>) -> Option<(Node<'_>, Node<'_>)> {
     let last = u32::try_from(node.child_count()).ok()?.checked_sub(1)?;
     Some((node.child(0)?, node.child(last)?))
 }
 
-/// Form of the body of a heredoc of Ruby, given its mark (`<<~LUA`).
+/// Form of the body of a Ruby heredoc, given its opening tag (`<<~LUA`).
 pub(super) fn ruby_heredoc(mark: &str, body: Node<'_>, source: &str) -> Option<Form> {
     let (_, end) = ends(body)?;
     let text = source.get(body.start_byte()..end.start_byte())?;
-    // The body begins with the line end behind the mark, and ends before the line of the closing mark.
+    // The body begins with the line ending after the opening tag, and ends before the line of the closing tag.
     let start = body.start_byte() + text.find('\n')? + 1;
     let length = text.rfind('\n')? + 1;
     let content = start..(body.start_byte() + length).max(start);
@@ -290,7 +290,7 @@ pub(super) fn ruby_heredoc(mark: &str, body: Node<'_>, source: &str) -> Option<F
     Some(Form { content, escapes, indent, doubled: b"", delimiters: Vec::new() })
 }
 
-/// Form of a literal of C#.
+/// Form of a C# literal.
 fn csharp(text: &str, inner: &dyn Fn(usize, usize) -> Option<Range<usize>>) -> Option<Form> {
     let quote = text.find('"')?;
     let prefix = text.get(..quote)?;
@@ -328,14 +328,14 @@ fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-/// Role of a node in the naming of the literals below it.
+/// Role of a node in naming the literals below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Gives its name to its value.
+    /// Node that names its value.
     Names,
     /// Function, whose name is used if nothing else names the literal.
     Function,
-    /// Arguments of a call, the first of which may be a name.
+    /// Arguments of a call; the first argument may be a name.
     Arguments,
     Other,
 }
@@ -395,7 +395,7 @@ pub(super) fn role(family: Family, node: Node<'_>) -> Role {
     }
 }
 
-/// Returns the node with the name that `node` gives to its child `value`.
+/// Returns the node that contains the name of `value`, a child of `node`.
 pub(super) fn name_of<'tree>(node: Node<'tree>, value: Node<'tree>) -> Option<Node<'tree>> {
     let fields = ["name", "left", "key", "pattern", "field", "property", "operand"];
     let mut found = fields.into_iter().filter_map(|field| node.child_by_field_name(field));
@@ -408,7 +408,7 @@ pub(super) fn name_of<'tree>(node: Node<'tree>, value: Node<'tree>) -> Option<No
     // Without its type.
     let found = if is_variable(&found) { found.named_child(0)? } else { found };
     match node.kind() {
-        // `@lock "…"` of Elixir is an operator with a call.
+        // In Elixir, `@lock "…"` is an operator with a call.
         "unary_operator" => found.child_by_field_name("target"),
         _ => (found.id() != value.id()).then_some(found),
     }

@@ -1,8 +1,7 @@
 //! Lua in the string literals of other languages.
 //!
-//! A file is parsed with the grammar of its language (tree-sitter), which finds the literals; `language.rs` and `escapes.rs` decode
-//! them. Nothing is run: what a program does to a text at run time is known for joined literals, constants of the same file, and the
-//! calls in `calls.rs`.
+//! A file is parsed with the tree-sitter grammar of its language to find the literals, which `language.rs` and `escapes.rs` decode.
+//! No code is executed: only joined literals, constants of the same file, and the calls in `calls.rs` are evaluated.
 
 mod calls;
 mod escapes;
@@ -18,14 +17,15 @@ use std::ops::Range;
 
 use crate::lua::Position;
 
-/// Words of which a Lua script contains one.
+/// Words that indicate Lua. A script contains at least one of them.
 const LUA_WORDS: [&str; 7] =
     ["redis.call", "redis.pcall", "server.call", "server.pcall", "KEYS[", "ARGV[", "#!lua"];
 
-/// Maximum size of a file in another language, in bytes. The syntax tree takes up to 250 times as much memory, 50 times for real files.
+/// Maximum size of a file in another language, in bytes. The syntax tree takes up to 250 times as much memory as the file, and 50
+/// times for real files.
 pub(crate) const MAX_SIZE: u64 = 512 << 10;
 
-/// Maximum size of a file of Lua, in bytes. Servers accept larger scripts; real ones are smaller.
+/// Maximum size of a Lua file, in bytes. Servers accept larger scripts, but real scripts are smaller.
 pub(crate) const MAX_LUA_SIZE: u64 = 1 << 20;
 
 /// Maximum number of scripts in a file; the rest is ignored.
@@ -34,21 +34,22 @@ const MAX_SCRIPTS: usize = 1000;
 /// Lua script in a literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmbeddedScript {
-    /// Variable, property or function that has it, which is unique in the file; otherwise the number of its first line.
+    /// Name of the variable, property or function that contains the script, or otherwise the number of its first line. Unique
+    /// within the file.
     pub(crate) name: String,
     /// Position of the literal in the file.
     pub(crate) position: Position,
-    /// Script as the program has it. `${name}` stands for each value that is known at run time only.
+    /// Script as written in the program, with `${name}` for each value known only at run time.
     pub(crate) body: String,
-    /// Script as the program sends it, if that is not UTF-8.
+    /// Script as sent by the program, if it is not UTF-8.
     binary: Option<Vec<u8>>,
-    /// Ranges in the body of the values that are known at run time only.
+    /// Ranges in the body of the values known only at run time.
     holes: Vec<Range<usize>>,
     /// Offset in the file of each byte of the body.
     origins: Vec<u32>,
 }
 
-/// A file that takes too long to parse.
+/// Error: the file takes too long to parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("takes too long to parse")]
 pub(crate) struct TooComplex;
@@ -59,8 +60,8 @@ pub(crate) fn is_known(extension: &str) -> bool {
     language::is_known(extension)
 }
 
-/// Returns the scripts in a file, in the order of their places; none for an unknown extension. `is_late` stops the parser: code
-/// with many errors can take it minutes.
+/// Returns the scripts in a file, in order of position; none for an unknown extension. The parser stops when `is_late` returns
+/// true, because code with many errors can take minutes to parse.
 ///
 /// # Errors
 /// The parser was stopped.
@@ -69,7 +70,7 @@ pub(crate) fn scripts(
     source: &str,
     is_late: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<EmbeddedScript>, TooComplex> {
-    // Parsing takes a hundred times as long as this search.
+    // Parsing takes a hundred times as long as this check.
     if !has_lua(source.as_bytes()) {
         return Ok(Vec::new());
     }
@@ -98,7 +99,7 @@ pub(crate) fn scripts(
     Ok(scripts.collect())
 }
 
-/// True if a source may have scripts.
+/// True if a source may contain scripts.
 pub(crate) fn has_lua(text: &[u8]) -> bool {
     LUA_WORDS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
@@ -110,7 +111,7 @@ fn is_lua(body: &str) -> bool {
     })
 }
 
-/// True if a text contains one of [`LUA_WORDS`], which a longer word such as `redis.caller` is not.
+/// True if a text contains this word of [`LUA_WORDS`] as a whole word, and not only a longer word such as `redis.caller`.
 fn contains(text: &str, word: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -119,26 +120,26 @@ fn contains(text: &str, word: &str) -> bool {
 }
 
 impl EmbeddedScript {
-    /// True if parts of it are known at run time only. The server gets another script than this one.
+    /// True if parts of the script are known only at run time, so that the server receives a different script.
     #[must_use]
     pub(crate) fn is_template(&self) -> bool {
         !self.holes.is_empty()
     }
 
-    /// Script as the program sends it.
+    /// Script as sent by the program.
     #[must_use]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.binary.as_deref().unwrap_or(self.body.as_bytes())
     }
 
-    /// Parts of a template around its values: one more than there are values.
+    /// Fixed parts of a template around its values. Their number is one more than the number of values.
     pub(crate) fn fixed_parts(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.holes.iter().map(|hole| hole.end));
         let ends = self.holes.iter().map(|hole| hole.start).chain([self.bytes().len()]);
         starts.zip(ends).map(|(start, end)| self.bytes().get(start..end).unwrap_or_default())
     }
 
-    /// Returns a function from positions in the body to positions in the file. Positions behind the end are those of the end.
+    /// Returns a function that maps positions in the body to positions in the file. A position past the end is mapped to the end.
     pub(crate) fn positions<'a>(&'a self, source: &'a str) -> impl Fn(Position) -> Position + 'a {
         let (body, file) = (Lines::new(&self.body), Lines::new(source));
         move |position| {

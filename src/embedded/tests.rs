@@ -23,7 +23,7 @@ fn sha1(body: &[u8]) -> String {
     })
 }
 
-/// Files of `tests/languages` and their scripts as lines of `expected.txt`.
+/// Compares the scripts in the files of `tests/languages` with the lines of `expected.txt`.
 #[test]
 fn scripts_of_every_language_have_name_position_and_sha1() {
     let mut paths: Vec<PathBuf> =
@@ -51,7 +51,7 @@ fn scripts_of_every_language_have_name_position_and_sha1() {
     assert_eq!(lines, expected);
 }
 
-/// Every word of a script is at the position in the file that is told for it.
+/// Every `redis.call` in a script is at its reported position in the file.
 #[test]
 fn positions_in_a_script_are_those_of_the_file() {
     let mut words = 0;
@@ -133,7 +133,7 @@ fn windows_line_ends_are_line_ends() {
     }
 }
 
-/// Sources of the maximum size that repeat what is expensive to parse or to search.
+/// Sources of the maximum size that repeat a construct that is expensive to parse or to search.
 fn hostile() -> impl Iterator<Item = String> {
     let size = usize::try_from(MAX_SIZE).unwrap();
     let units = [
@@ -151,9 +151,9 @@ fn hostile() -> impl Iterator<Item = String> {
     units.into_iter().map(move |unit| format!("x = \"redis.call\" {}", unit.repeat(size / unit.len())))
 }
 
-/// Constants of constants, and of themselves.
+/// Tests constants that refer to other constants, and to themselves.
 #[test]
-fn constants_do_not_multiply() {
+fn nested_constants_do_not_grow_exponentially() {
     let mut source =
         "A0 = \"redis.call('X')\"\nB = B + \"redis.call\" + C\nC = B + \"redis.call\" + B\n".to_owned();
     for number in 1..100 {
@@ -166,7 +166,7 @@ fn constants_do_not_multiply() {
     assert!(length < 6 << 20, "{length}");
 }
 
-/// The parser asks often enough whether it is late, and what follows takes little time.
+/// The parser calls `is_late` often enough, and the work after parsing takes little time.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the time is what is measured")]
 fn hostile_files_end_in_time() {

@@ -1,4 +1,4 @@
-//! Text of a literal, with the place in the file from which each byte comes.
+//! Text of a literal, with the position of each byte in the file.
 
 use std::ops::Range;
 
@@ -6,21 +6,21 @@ use std::ops::Range;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) bytes: Vec<u8>,
-    /// Offsets; the highest bit marks a hole, a byte that stands for a value that is known at run time only.
+    /// Offsets. The highest bit marks a hole, which is a byte that stands for a value known only at run time.
     pub(super) origins: Vec<u32>,
 }
 
-/// Mark of a hole in its offset.
+/// Flag that marks an offset as a hole.
 const HOLE: u32 = 1 << 31;
 
-/// Byte of a hole: neither white space, nor a character with a meaning.
+/// Byte of a hole: neither white space nor a significant character.
 const HOLE_BYTE: u8 = 0xff;
 
 impl Text {
-    /// Highest offset.
+    /// Maximum offset.
     pub(super) const MAX_OFFSET: u32 = HOLE - 1;
 
-    /// Text from one place of the file.
+    /// Creates a text whose bytes all have the same offset.
     pub(super) fn of(text: &str, origin: u32) -> Self {
         Self { bytes: text.as_bytes().to_vec(), origins: vec![origin; text.len()] }
     }
@@ -29,7 +29,7 @@ impl Text {
         self.push(HOLE_BYTE, origin | HOLE);
     }
 
-    /// Returns the offset of the hole that this byte stands for.
+    /// Returns the offset of the hole at this index; `None` for an ordinary byte.
     pub(super) fn hole(&self, index: usize) -> Option<u32> {
         self.origins.get(index).filter(|origin| **origin & HOLE != 0).map(|origin| origin & Self::MAX_OFFSET)
     }
@@ -48,7 +48,7 @@ impl Text {
         self.origins.append(&mut other.origins);
     }
 
-    /// Returns the text with the offsets of its bytes; the second value has the bytes if they are not UTF-8.
+    /// Returns the text as a string, the original bytes if they are not UTF-8, and the offset of each byte of the string.
     pub(super) fn into_string(self) -> (String, Option<Vec<u8>>, Vec<u32>) {
         let Self { bytes, origins } = self;
         let bytes = match String::from_utf8(bytes) {
@@ -71,7 +71,7 @@ impl Text {
         (text, Some(bytes), places)
     }
 
-    /// Returns a byte with its offset in the file.
+    /// Returns a byte and its offset in the file.
     pub(super) fn get(&self, index: usize) -> Option<(u8, u32)> {
         Some((*self.bytes.get(index)?, *self.origins.get(index)?))
     }
@@ -82,7 +82,7 @@ impl Text {
         self.origins.extend_from_slice(other.origins.get(range).unwrap_or_default());
     }
 
-    /// Returns the lines with their line ends.
+    /// Returns the ranges of the lines, including their line endings.
     fn lines(&self) -> impl Iterator<Item = Range<usize>> {
         let mut start = 0;
         self.bytes.split_inclusive(|byte| *byte == b'\n').map(move |line| {
@@ -96,7 +96,7 @@ impl Text {
         self.bytes.get(range).unwrap_or_default()
     }
 
-    /// Smallest indentation of the lines that are not blank.
+    /// Smallest indentation of the non-blank lines, in bytes.
     fn indentation(&self) -> usize {
         let lines = self.lines().map(|line| self.part(line)).filter(|line| !line.trim_ascii().is_empty());
         lines.map(indentation).min().unwrap_or_default()
@@ -112,7 +112,8 @@ impl Text {
         text
     }
 
-    /// `textwrap.dedent` of Python: removes the white space that all lines begin with. Blank lines are ignored and become empty.
+    /// Equivalent of Python's `textwrap.dedent`: removes the leading white space common to all lines. Blank lines are ignored and
+    /// become empty.
     pub(super) fn dedented_lines(&self) -> Self {
         let is_blank = |line: &[u8]| line.trim_ascii().is_empty();
         let lines = self.lines().map(|line| self.part(line)).filter(|line| !is_blank(line));
@@ -132,13 +133,13 @@ impl Text {
         text
     }
 
-    /// Removes the smallest indentation, as `<<~` of Ruby.
+    /// Removes the smallest indentation, like Ruby's `<<~`.
     pub(super) fn dedented(&self) -> Self {
         self.outdented(self.indentation())
     }
 
-    /// Removes the indentation of the last line, which is that of the closing mark, and that line; without `keeps_line_end` also
-    /// the line end before it.
+    /// Removes the last line, which consists of the indentation of the closing delimiter, and removes this indentation from the
+    /// other lines. Unless `keeps_line_end`, the line ending before the last line is also removed.
     pub(super) fn without_closing_indentation(&self, keeps_line_end: bool) -> Self {
         let last = self.lines().last().filter(|line| !self.part(line.clone()).ends_with(b"\n"));
         let width = last.as_ref().map_or(0, ExactSizeIterator::len);
@@ -150,8 +151,8 @@ impl Text {
         text.outdented(width)
     }
 
-    /// Removes incidental white space of a text block (Java Language Specification 3.10.6): the smallest indentation, that of the
-    /// closing mark included, and white space at the ends of lines.
+    /// Removes incidental white space of a text block (Java Language Specification 3.10.6): the smallest indentation, including
+    /// that of the closing delimiter, and trailing white space on each line.
     pub(super) fn without_incidental_space(&self) -> Self {
         let mut width = self.indentation();
         if let Some(last) = self.lines().last().filter(|line| self.part(line.clone()).trim_ascii().is_empty())
@@ -173,7 +174,7 @@ impl Text {
         text
     }
 
-    /// Removes white space at the start and at the end.
+    /// Removes white space at the start, at the end, or both.
     pub(super) fn trimmed(&self, at_start: bool, at_end: bool) -> Self {
         let start = if at_start { self.bytes.len() - self.bytes.trim_ascii_start().len() } else { 0 };
         let end = if at_end { self.bytes.trim_ascii_end().len() } else { self.bytes.len() };
@@ -182,7 +183,7 @@ impl Text {
         text
     }
 
-    /// Removes a line end at the start.
+    /// Removes a leading line ending.
     pub(super) fn without_first_line_end(mut self) -> Self {
         if self.bytes.starts_with(b"\n") {
             self.bytes.remove(0);
@@ -191,7 +192,7 @@ impl Text {
         self
     }
 
-    /// Removes the last line end.
+    /// Removes a trailing line ending.
     pub(super) fn chomped(mut self) -> Self {
         if self.bytes.ends_with(b"\n") {
             self.bytes.pop();
@@ -200,7 +201,8 @@ impl Text {
         self
     }
 
-    /// Puts holes in place of the placeholders of `printf` and its relatives: `%s`, `%-5.2d`, `%1$s`, `%[1]s`, `%(name)s`, `%{name}`.
+    /// Replaces the placeholders of `printf` and similar functions with holes: `%s`, `%-5.2d`, `%1$s`, `%[1]s`, `%(name)s`,
+    /// `%{name}`.
     pub(super) fn with_percent_holes(&self) -> Self {
         let mut text = Self::default();
         let mut index = 0;
@@ -224,7 +226,8 @@ impl Text {
         text
     }
 
-    /// Puts holes in place of `{}`, `{0}` and `{name}`; `{{` is a brace. `known` has values of names.
+    /// Replaces `{}`, `{0}` and `{name}` with the value that `known` returns for the name, or with a hole. `{{` is a literal
+    /// brace.
     pub(super) fn with_brace_holes(&self, known: &mut dyn FnMut(&str) -> Option<Self>) -> Self {
         let mut text = Self::default();
         let mut index = 0;
@@ -253,11 +256,11 @@ impl Text {
         text
     }
 
-    /// Returns the text without a blank first and a blank last line, as `trimIndent` and `trimMargin` of Kotlin.
+    /// Removes the first and the last line if they are blank, like Kotlin's `trimIndent` and `trimMargin`.
     fn without_blank_ends(&self) -> Self {
         let is_blank = |line: &Range<usize>| self.part(line.clone()).trim_ascii().is_empty();
         let start = self.lines().next().filter(is_blank).map_or(0, |line| line.end);
-        // An empty last line is no range of its own.
+        // `lines` returns no range for an empty last line.
         let end = match self.lines().last() {
             Some(last) if self.bytes.ends_with(b"\n") => last.end - 1,
             Some(last) if is_blank(&last) => last.start.saturating_sub(1),
@@ -269,12 +272,12 @@ impl Text {
         text
     }
 
-    /// `trimIndent` of Kotlin.
+    /// Equivalent of Kotlin's `trimIndent`.
     pub(super) fn trimmed_indent(&self) -> Self {
         self.dedented().without_blank_ends()
     }
 
-    /// `trimMargin` of Kotlin.
+    /// Equivalent of Kotlin's `trimMargin`.
     pub(super) fn trimmed_margin(&self, prefix: &[u8]) -> Self {
         let mut text = Self::default();
         for line in self.lines() {
@@ -292,7 +295,7 @@ fn indentation(line: &[u8]) -> usize {
     line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
 }
 
-/// Length of a placeholder behind its `%`; `None` if it is none.
+/// Length of the placeholder after its `%`; `None` if there is no placeholder.
 fn placeholder(text: &[u8]) -> Option<usize> {
     let group = |open: u8, close: u8| {
         text.first().filter(|first| **first == open)?;

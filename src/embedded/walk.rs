@@ -1,4 +1,4 @@
-//! Walk through the syntax tree of a file: literals, what is joined to them, and their names.
+//! Walk through the syntax tree of a file, which finds literals, everything joined to them, and their names.
 
 use std::ops::{ControlFlow, Range};
 
@@ -8,13 +8,13 @@ use super::evaluate::{Evaluator, Value};
 use super::language::{Family, Role, name_of, role};
 use super::text::Text;
 
-/// Maximum depth of the nodes that are visited.
+/// Maximum depth of visited nodes.
 const MAX_DEPTH: usize = 2000;
 
 /// Maximum number of nodes between a literal and its name.
 const MAX_CLIMB: usize = 40;
 
-/// Maximum length of a name, bytes.
+/// Maximum length of a name, in bytes.
 const MAX_NAME: usize = 100;
 
 /// Names that don't identify a script.
@@ -33,14 +33,14 @@ const GENERIC: [&str; 12] = [
     "do",
 ];
 
-/// Text of a literal.
+/// Text found in a file.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: String,
-    /// Offset of its first mark in the file.
+    /// Offset in the file of the text's first delimiter.
     pub(super) start: usize,
     pub(super) text: Text,
-    /// Parts of it that stand for values that are known at run time only.
+    /// Ranges of the text that stand for values known only at run time.
     pub(super) holes: Vec<Range<usize>>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn parse(
     parser.parse_with_options(&mut read, None, Some(options))
 }
 
-/// Returns the texts of the file that `is_wanted`.
+/// Returns the texts of the file for which `is_wanted` returns true.
 pub(super) fn texts(
     family: Family,
     tree: &Tree,
@@ -88,7 +88,7 @@ pub(super) fn texts(
 struct Walk<'a, 'tree, W> {
     family: Family,
     source: &'a str,
-    /// Nodes above the current one.
+    /// Ancestors of the current node, outermost first.
     ancestors: Vec<Node<'tree>>,
     evaluator: Evaluator<'a, 'tree>,
     is_wanted: W,
@@ -112,8 +112,8 @@ impl<'tree, W: Fn(&[u8]) -> bool> Walk<'_, 'tree, W> {
         self.found.push(Found { name: self.name(node), start, text, holes });
     }
 
-    /// Name of a literal: the variable, property or argument that it is the value of, else the name that is the first argument of
-    /// the call, else the function around it; empty if there is none.
+    /// Name of a literal: the variable, property or argument to which it is assigned; otherwise the name in the first argument of
+    /// the call; otherwise the enclosing function. Empty if there is none.
     fn name(&self, node: Node<'tree>) -> String {
         let mut value = node;
         let mut fallback = None;
@@ -128,7 +128,7 @@ impl<'tree, W: Fn(&[u8]) -> bool> Walk<'_, 'tree, W> {
                 Role::Arguments => {
                     let first = ancestor.named_child(0).filter(|first| first.id() != value.id());
                     let first = first.map(|first| {
-                        // `argument` of PHP and C#, `value_argument` of Kotlin.
+                        // `argument` in PHP and C#, `value_argument` in Kotlin.
                         first.named_child(0).filter(|_| first.kind().ends_with("argument")).unwrap_or(first)
                     });
                     let name = first.filter(|first| self.family.form(*first, self.source).is_some());
@@ -151,7 +151,7 @@ impl<'tree, W: Fn(&[u8]) -> bool> Walk<'_, 'tree, W> {
         fallback.unwrap_or_default()
     }
 
-    /// Name of a function of Elixir, where `def` is a call; `None` for other nodes.
+    /// Name of an Elixir function, whose definition is a call of `def`; `None` for other nodes.
     fn elixir_function(&self, node: Node<'tree>, value: Node<'tree>) -> Option<String> {
         if node.kind() != "call" {
             return None;
@@ -164,7 +164,8 @@ impl<'tree, W: Fn(&[u8]) -> bool> Walk<'_, 'tree, W> {
         Some(self.identifier(head))
     }
 
-    /// Last identifier in a node, or the text of a literal; empty if it is too long or has white space.
+    /// Last identifier in a node, or the text of a literal; empty if it is too long, or contains white space or control
+    /// characters.
     fn identifier(&self, node: Node<'tree>) -> String {
         if node.byte_range().len() > 4 * MAX_NAME {
             return String::new();

@@ -1,10 +1,11 @@
 //! Composition of the list of targets. Pure: no I/O and no locks of its own.
 //!
-//! A change takes two steps, because the handle of a new target can only be made with I/O (its certificates are read):
+//! A change takes two steps, because creating the handle of a new target requires I/O (its certificates are read):
 //!
 //! 1. [`select`] decides which configured and discovered targets are watched, and which of them keep their handle. It
-//!    applies the precedence (configured, then discovered), admits one target per server, and limits their number.
-//! 2. [`compose`] joins the handles with those of probed targets, and returns the new list and what it changes.
+//!    applies the precedence (configured, then discovered), admits one target per server, and limits the number of
+//!    discovered targets.
+//! 2. [`compose`] combines these handles with those of the probed targets, and returns the new list and the changes.
 
 use core::net::SocketAddr;
 use std::borrow::Cow;
@@ -19,10 +20,10 @@ pub(super) trait Handle: Clone {
     /// Returns its configuration.
     fn config(&self) -> &TargetConfig;
 
-    /// Returns its address; equal for all forms.
+    /// Returns the identity of its address, which is the same for all forms of the address.
     fn identity(&self) -> &Endpoint;
 
-    /// Returns the server of its last connection, and whether it is up; `None` before the first connection.
+    /// Returns the server of its last connection, and true if that server is up; `None` before the first connection.
     fn reached(&self) -> Option<(PeerIdentity, bool)>;
 
     /// True if both are the same handle, and not merely equal.
@@ -52,35 +53,35 @@ pub(super) enum Choice<H> {
 /// A discovered server that is not watched.
 #[derive(Debug)]
 pub(super) struct Rejected {
-    /// Configuration of the target that it would have been.
+    /// Configuration that its target would have had.
     pub(super) config: TargetConfig,
     pub(super) reason: Rejection,
 }
 
-/// Reason for which a discovered server is not watched.
+/// Reason why a discovered server is not watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// It is watched as the target of this name.
+    /// The server is already watched as the target of this name.
     Duplicate(Arc<str>),
-    /// There are as many discovered targets as allowed.
+    /// The maximum number of discovered targets is reached.
     Limit,
 }
 
-/// Discovered servers that have turned out to be watched under another address.
+/// Discovered addresses of servers that are watched under another address, by entry.
 ///
-/// An address that is not watched is not connected to, so the result of its last connection is kept here.
+/// The server at each address is kept here, because an address that is not watched is not connected to again.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(HashMap<Arc<str>, HashMap<Endpoint, PeerIdentity>>);
 
 impl Aliases {
-    /// Forgets servers that an entry no longer finds.
+    /// Removes addresses that an entry no longer finds.
     pub(super) fn retain_found(&mut self, entry: &str, found: &BTreeSet<Endpoint>) {
         if let Some(aliases) = self.0.get_mut(entry) {
             aliases.retain(|endpoint, _| found.contains(endpoint));
         }
     }
 
-    /// Forgets entries that no longer exist.
+    /// Removes entries that no longer exist.
     pub(super) fn retain_entries(&mut self, exists: impl Fn(&str) -> bool) {
         self.0.retain(|entry, _| exists(entry));
     }
@@ -106,7 +107,7 @@ impl Aliases {
 impl<H: Handle> Choice<H> {
     fn new(current: &HashMap<&str, &H>, wanted: Cow<'_, TargetConfig>) -> Self {
         match current.get(&*wanted.name) {
-            // Compared by address first, since that is quick for the thousands of targets that a round does not concern.
+            // Compares pointers first, which is fast for the thousands of targets that a round does not affect.
             Some(&handle)
                 if std::ptr::from_ref(handle.config()) == &raw const *wanted
                     || *handle.config() == *wanted =>
@@ -131,7 +132,7 @@ impl<H: Handle> Choice<H> {
         }
     }
 
-    /// Server of the last connection; `None` for a new target.
+    /// Returns the server of the last connection, and true if it is up; `None` for a new target.
     fn reached(&self) -> Option<(PeerIdentity, bool)> {
         match self {
             Self::Keep(handle) => handle.reached(),
@@ -142,9 +143,9 @@ impl<H: Handle> Choice<H> {
 
 /// Selects the targets to watch.
 ///
-/// - All `configured` ones are selected; the caller has made their names unique.
-/// - Of `discovered` ones that are one server, one is selected: that which is among `current`, else the first.
-/// - At most `max_discovered` discovered ones are selected, but those among `current` are never dropped for this.
+/// - All `configured` targets are selected; the caller ensures that their names are unique.
+/// - If several `discovered` targets are the same server, the one among `current` is selected, otherwise the first.
+/// - At most `max_discovered` discovered targets are selected, but this limit never removes those among `current`.
 /// - A target that is among `current` with the same configuration keeps its handle.
 pub(super) fn select<H: Handle>(
     current: &[H],
@@ -180,7 +181,7 @@ pub(super) fn select<H: Handle>(
         if let Some(other) = same {
             aliases.insert(choice.config(), other.reached.clone());
         }
-        // Holds for as long as the other target reaches what it did then: a name may lead elsewhere later.
+        // Valid only while the other target reaches the same server as before: its name may resolve elsewhere later.
         let alias = aliases.get(choice.config());
         let alias = alias.and_then(|alias| taken.same_server(alias).filter(|other| other.reached == *alias));
         if alias.is_none() {
@@ -204,13 +205,13 @@ pub(super) fn select<H: Handle>(
     selection
 }
 
-/// Names, addresses and servers that selected targets have.
+/// Names, addresses and servers of the selected targets.
 #[derive(Debug, Default)]
 struct Taken {
     names: HashSet<Arc<str>>,
     /// Names by [`Endpoint::identity`].
     endpoints: HashMap<Endpoint, Arc<str>>,
-    /// Targets that were reached, by the socket.
+    /// Targets that were reached, by socket.
     sockets: HashMap<SocketAddr, Vec<Occupant>>,
     /// Targets on this machine whose `run_id` is known, by `run_id`.
     processes: HashMap<String, Vec<Occupant>>,
@@ -221,7 +222,7 @@ struct Taken {
 struct Occupant {
     name: Arc<str>,
     reached: PeerIdentity,
-    /// True if the server answers, so that `reached` is current.
+    /// True if the server answers, which means that `reached` is current.
     up: bool,
 }
 
@@ -239,7 +240,7 @@ impl Taken {
         }
     }
 
-    /// Returns the target that has this address in any form, or this name.
+    /// Returns the name of the target that has this address in any form, or this name.
     fn at_address_or_name<H: Handle>(&self, choice: &Choice<H>) -> Option<&Arc<str>> {
         let config = choice.config();
         let identity = choice.identity();
@@ -255,7 +256,7 @@ impl Taken {
         by_address.or_else(|| self.names.get(&config.name))
     }
 
-    /// Returns a target that is up and is this server.
+    /// Returns a target that is up and has reached this server.
     fn same_server(&self, reached: &PeerIdentity) -> Option<&Occupant> {
         let by_process = reached.run_id.as_ref().and_then(|run_id| self.processes.get(run_id));
         let occupants = self.sockets.get(&reached.socket).into_iter().chain(by_process).flatten();
@@ -270,7 +271,7 @@ pub(super) struct Changes<H> {
     pub(super) targets: Vec<H>,
     /// Number of targets that keep their handle.
     pub(super) kept: usize,
-    /// Targets with another configuration at the same address: the new handle takes the account of the old one over.
+    /// Targets whose configuration has changed, but not their address: the new handle takes over the account of the old one.
     pub(super) replaced: Vec<Replaced<H>>,
     /// New targets.
     pub(super) started: Vec<H>,
@@ -278,15 +279,15 @@ pub(super) struct Changes<H> {
     pub(super) ended: Vec<H>,
 }
 
-/// A target that goes on under a new handle.
+/// A target that continues under a new handle.
 #[derive(Debug)]
 pub(super) struct Replaced<H> {
     pub(super) old: H,
     pub(super) new: H,
 }
 
-/// Joins the targets: configured ones, discovered ones, and at last those of `probed` whose name none of the others has,
-/// whose address no earlier one of `probed` has in any form, and of these the first `max_probed`.
+/// Joins the configured, discovered and probed targets, in this order. A probed target is left out if another target has
+/// its name, or if an earlier one of `probed` has its address in any form. At most `max_probed` are included.
 pub(super) fn compose<H: Handle>(
     current: &[H],
     configured: Vec<H>,
@@ -351,7 +352,7 @@ mod tests {
 
     const ENTRIES: [&str; 2] = ["A", "B"];
 
-    /// Forms of addresses; those of one row are one address.
+    /// Forms of addresses; each row contains the forms of one address.
     const HOSTS: [&[&str]; 4] =
         [&["127.0.0.1", "localhost", "::ffff:127.0.0.1"], &["10.0.0.1"], &["h1", "H1."], &["h2"]];
 
@@ -408,7 +409,7 @@ mod tests {
 
     fn discovered(entry: &str, host: &str, slots: usize) -> TargetConfig {
         let allow = Arc::new(CONFIG.modules["m"].allow.clone());
-        // Targets of A are named after their address alone, as probed ones are.
+        // Targets of entry A have only their address as a name, like probed ones.
         let name =
             if entry == "A" { endpoint(host).to_string() } else { format!("{entry}/{}", endpoint(host)) };
         config(&name, host, slots, TargetOrigin::Discovered { entry: entry.into(), allow })
@@ -419,16 +420,16 @@ mod tests {
         config(&endpoint(host).to_string(), host, 1, TargetOrigin::Probed { module })
     }
 
-    /// A change of what is wanted.
+    /// Step that changes the model.
     #[derive(Debug, Clone)]
     enum Step {
-        /// The configuration names these hosts, by names that do not follow from them, and has this setting.
+        /// The configuration contains these hosts, with unrelated names, and this setting.
         Reload(Vec<(u8, &'static str)>, usize),
         /// An entry finds these hosts.
         Find(usize, BTreeSet<&'static str>),
         Probe(&'static str),
         EndProbe(&'static str),
-        /// The target at this position connects to a server, which is up or not.
+        /// The target at this position connects to this server, which is up if the flag is true.
         Reach(prop::sample::Index, u8, bool),
     }
 
@@ -483,7 +484,7 @@ mod tests {
                 Step::Reload(targets, slots) => {
                     let mut names = HashSet::new();
                     let unique = targets.iter().filter(|(name, _)| names.insert(*name));
-                    // One configured name may be that of a probed or discovered target.
+                    // A configured name may be the same as that of a probed or discovered target.
                     let name = |number: u8| ["own", "10.0.0.1:6379", "h1:6379"][usize::from(number)];
                     let configs = unique
                         .map(|(number, host)| config(name(*number), host, *slots, TargetOrigin::Configured));
@@ -545,9 +546,9 @@ mod tests {
     }
 
     proptest! {
-        /// Holds after any sequence of reloads, rounds of discovery, probes and connections.
+        /// Checks the invariants after any sequence of reloads, rounds of discovery, probes and connections.
         #[test]
-        fn any_sequence_of_changes_composes(steps in prop::collection::vec(step(), 1..20)) {
+        fn any_sequence_of_changes_gives_a_consistent_list_of_targets(steps in prop::collection::vec(step(), 1..20)) {
             let mut model = Model { slots: 1, ..Model::default() };
             for step in &steps {
                 let before = model.targets.clone();
@@ -556,7 +557,7 @@ mod tests {
                 let (changes, rejected) = model.update();
                 let targets = &changes.targets;
 
-                // No name twice, and no address twice among those that nobody has configured.
+                // Names are unique, and so are the addresses of discovered targets and of probed targets.
                 let names: HashSet<&str> = targets.iter().map(|one| &*one.config.name).collect();
                 prop_assert_eq!(names.len(), targets.len(), "{:?}", targets);
                 for kind in [is_discovered, is_probed] {
@@ -564,11 +565,11 @@ mod tests {
                     prop_assert!(targets.iter().filter(|one| kind(one)).all(|one| addresses.insert(&one.identity)));
                 }
 
-                // Configured ones come first, in their order, and all of them are there.
+                // Configured targets come first, in their order, and none is missing.
                 let order: Vec<&TargetConfig> = targets.iter().map(|one| &*one.config).collect();
                 prop_assert!(order.len() >= model.configured.len());
                 prop_assert!(order.iter().zip(&model.configured).all(|(one, wanted)| *one == wanted));
-                // Then discovered ones, by entry and endpoint, then probed ones.
+                // They are followed by discovered targets, by entry and endpoint, and then by probed ones.
                 let rank = |one: &&TargetConfig| match &one.origin {
                     TargetOrigin::Configured => (0, None, None),
                     TargetOrigin::Discovered { entry, .. } => {
@@ -578,14 +579,14 @@ mod tests {
                 };
                 prop_assert!(order.is_sorted_by_key(rank), "{:?}", order);
 
-                // Precedence: a discovered target has the address of no configured one.
+                // Precedence: no discovered target has the address of a configured one.
                 for one in targets.iter().filter(|one| is_discovered(one)) {
                     prop_assert!(!targets.iter().any(|other| is_configured(other) && other.identity == one.identity));
                 }
-                // Each server that was found is watched or rejected.
+                // Each discovered server is either watched or rejected.
                 let discovered = targets.iter().filter(|one| is_discovered(one)).count();
                 prop_assert_eq!(discovered + rejected.len(), model.wanted().len());
-                // A duplicate is one of a target that is watched.
+                // A duplicate names a target that is watched.
                 for one in &rejected {
                     if let Rejection::Duplicate(name) = &one.reason {
                         prop_assert!(names.contains(&**name), "{:?}", one);
@@ -601,7 +602,7 @@ mod tests {
                         prop_assert!(new.is(old), "{:?}", new);
                     }
                 }
-                // The change accounts for each target, before and after.
+                // The changes account for every target before and after the update.
                 let replaced = changes.replaced.len();
                 prop_assert_eq!(changes.kept + replaced + changes.started.len(), targets.len());
                 prop_assert_eq!(changes.kept + replaced + changes.ended.len(), before.len());
@@ -609,7 +610,7 @@ mod tests {
                     prop_assert_eq!(&old.config.name, &new.config.name);
                     prop_assert_eq!(&old.config.address.endpoint, &new.config.address.endpoint);
                 }
-                // No two discovered or configured targets that are up and were reached before are one server.
+                // No two targets that are up and were reached before are the same server, unless both are configured.
                 let up: Vec<(&Fake, &PeerIdentity)> = targets
                     .iter()
                     .filter(|one| !is_probed(one) && reached.iter().any(|old| old.is(one)))
@@ -621,7 +622,7 @@ mod tests {
                     }
                 }
 
-                // Nothing changes without a reason.
+                // A second update without a new step changes nothing.
                 let (again, _) = model.update();
                 prop_assert!(!again.differs_from(&changes.targets));
                 prop_assert_eq!((again.started.len(), again.ended.len(), again.replaced.len()), (0, 0, 0));

@@ -1,4 +1,4 @@
-//! Limit of the heartbeats of all targets together. With more targets than it permits, all intervals grow by the same factor.
+//! Limit on the heartbeats of all targets together. If there are too many targets, all intervals grow by the same factor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::poll::TargetHandle;
 /// Minimum factor by which intervals grow.
 const MIN_STRETCH: f64 = 1.001;
 
-/// Limit of the heartbeats of all targets.
+/// Limit on the heartbeats of all targets.
 #[derive(Debug)]
 pub(super) struct HeartbeatLimit {
     /// Maximum number per second; infinite without a limit.
@@ -34,12 +34,13 @@ impl Default for HeartbeatLimit {
 }
 
 impl HeartbeatLimit {
-    /// Creates a limit of this number of heartbeats per second.
+    /// Creates a limit of `max_rate` heartbeats per second.
     pub(super) fn new(max_rate: u32) -> Self {
         Self { max_rate: f64::from(max_rate), ..Self::default() }
     }
 
-    /// Returns the factor by which the intervals of these targets grow; logs once that it is more than 1.
+    /// Returns the factor by which the intervals of these targets grow. Logs once that it is greater than 1, and once that
+    /// heartbeats are too rare.
     pub(super) fn stretch(&self, targets: &[Arc<TargetHandle>]) -> f64 {
         let intervals = || targets.iter().map(|handle| handle.config().intervals.heartbeat);
         let stretch = stretch(intervals(), self.max_rate);
@@ -67,11 +68,11 @@ impl HeartbeatLimit {
     }
 }
 
-/// Returns the factor by which intervals grow, so that there are at most `max_rate` heartbeats per second.
+/// Returns the factor by which intervals must grow so that there are at most `max_rate` heartbeats per second.
 fn stretch(intervals: impl Iterator<Item = Duration>, max_rate: f64) -> f64 {
     let per_second: f64 = intervals.map(|interval| interval.as_secs_f64().recip()).sum();
     let stretch = per_second / max_rate;
-    // Less than that is no more than the error of the sum.
+    // A smaller excess may be a rounding error of the sum.
     if stretch < MIN_STRETCH { 1.0 } else { stretch }
 }
 
@@ -100,7 +101,7 @@ mod tests {
         }
     }
 
-    /// Targets that come and go change the interval of all others.
+    /// Adding or removing targets changes the intervals of all others.
     #[test]
     fn a_blocked_target_keeps_its_interval_while_that_of_the_others_grows() {
         let config = |targets: usize| {

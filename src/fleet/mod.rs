@@ -1,23 +1,23 @@
-//! Targets that come and go: each behind its own lock, changed only by observations.
+//! The set of targets. Each target has its own lock and is changed only by observations.
 //!
-//! [`compose`] decides which targets there are, [`update`] applies that, [`reload`], [`discovery`] and [`probes`] ask for
-//! it, and [`supervisor`] runs a task per target.
+//! [`reload`], [`discovery`] and [`probes`] request changes to the set, [`compose`] computes them, and [`update`] applies
+//! them. [`supervisor`] runs a task per target.
 //!
 //! # Order of locks
 //!
-//! A thread that holds one of these locks takes only later ones:
+//! A thread that holds one of these locks may only take locks further down the list:
 //!
-//! 1. `Fleet::composing`: held from the first look at the configured and discovered targets until they are replaced. Its
-//!    guard, [`update::Composing`], is an argument of every function that replaces them, or the entries of discovery.
+//! 1. `Fleet::composing`: held from the first read of the configured and discovered targets until they are replaced. Its
+//!    guard, [`update::Composing`], is an argument of every function that replaces them or the entries of discovery.
 //! 2. `Probes::modules`
 //! 3. `Probes::probed_at`
 //! 4. the table of [`discovery::Progress`]
-//! 5. the watch channels `Fleet::discoveries` and `Fleet::targets`. Probed targets change under the lock of the channel
-//!    alone: a probe never waits for a reload or for discovery, which may read files while they hold `composing`.
-//! 6. the locks of one [`TargetHandle`]; of two handles only in `Fleet::hand_over`, the new one's numbers first
+//! 5. the watch channels `Fleet::discoveries` and `Fleet::targets`. Changing probed targets requires only the lock of the
+//!    channel, so a probe never waits for a reload or for discovery, which may read files while they hold `composing`.
+//! 6. the locks of one [`TargetHandle`]. Only `Fleet::hand_over` locks two handles, the numbers of the new one first.
 //! 7. [`Shared`], `Probes::logged`, the certificates, and the lines of the state file
 //!
-//! None is held over an await.
+//! No lock is held across an await.
 
 mod compose;
 pub(crate) mod discovery;
@@ -51,7 +51,7 @@ use crate::poll::{Shared, TargetHandle};
 use crate::script::{Catalogue, Identity};
 use crate::watch::{SavedTarget, Target};
 
-/// List of the targets, in the order in which they are shown: configured ones, discovered ones, probed ones.
+/// List of the targets in display order: configured, discovered, probed.
 pub(crate) type Targets = Arc<[Arc<TargetHandle>]>;
 
 /// Entries of the configuration that discover servers.
@@ -63,7 +63,7 @@ const OMITTED_INTERVAL: Duration = Duration::from_secs(1);
 /// All targets.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    /// Targets that are watched. The supervisor subscribes to run their tasks.
+    /// Watched targets. The supervisor subscribes to run their tasks.
     targets: watch::Sender<Targets>,
     /// The same targets by name.
     by_name: RwLock<HashMap<Arc<str>, Arc<TargetHandle>>>,
@@ -71,7 +71,7 @@ pub(crate) struct Fleet {
     discoveries: watch::Sender<Discoveries>,
     /// Results of discovery.
     progress: Progress,
-    /// Held to change configured or discovered targets.
+    /// Held while configured or discovered targets are changed.
     composing: Mutex<Aliases>,
     /// State that the targets share.
     shared: Arc<Shared>,
@@ -82,13 +82,12 @@ pub(crate) struct Fleet {
     certificates: TlsCache,
     /// Shard of the targets, if there are several.
     shard: Option<Shard>,
-    /// Limit of the heartbeats of all targets.
+    /// Limit on the heartbeats of all targets.
     heartbeat_limit: HeartbeatLimit,
 }
 
 impl Fleet {
-    /// Creates a fleet of configured targets. Their accounts continue from the state file; one that can't be used is
-    /// logged and is no error.
+    /// Creates a fleet of configured targets, whose accounts continue from the state file.
     ///
     /// # Errors
     /// A certificate or key can't be used.
@@ -154,7 +153,7 @@ impl Fleet {
         entry.tls().map_or(Ok(()), |tls| self.certificates.check(tls))
     }
 
-    /// Creates the numbers of a target, continued from saved ones.
+    /// Creates the numbers of a target, which continue from saved ones if there are any.
     fn target(&self, config: &TargetConfig, saved: Option<SavedTarget>) -> Target {
         let buckets = Arc::clone(&config.buckets);
         let mut target = Target::new(config.slow, buckets, config.max_scripts, self.clock().now().unix);
@@ -197,13 +196,13 @@ impl Fleet {
         self.by_name.read().get(name).cloned()
     }
 
-    /// Has [`Self::find`] find these targets.
+    /// Rebuilds the index of [`Self::find`] from these targets.
     fn index(&self, targets: &Targets) {
         let by_name = targets.iter().map(|handle| (Arc::clone(&handle.config().name), Arc::clone(handle)));
         *self.by_name.write() = by_name.collect();
     }
 
-    /// Returns the probed target that fulfills a condition. Probed targets are the last ones.
+    /// Returns the probed target that meets a condition. Probed targets are at the end of the list.
     fn find_of_probed(&self, is_wanted: impl Fn(&TargetHandle) -> bool) -> Option<Arc<TargetHandle>> {
         let targets = self.targets();
         let mut probed = targets.iter().rev().take_while(|handle| handle.is_probed());
@@ -217,7 +216,7 @@ impl Fleet {
         self.find_of_probed(|handle| handle.is_probed_at(&identity))
     }
 
-    /// Returns the probed target without TLS whose last connection led to this socket.
+    /// Returns the probed target without TLS whose last connection was to this socket.
     #[must_use]
     pub(crate) fn find_probed_by_socket(&self, socket: SocketAddr) -> Option<Arc<TargetHandle>> {
         self.find_of_probed(|handle| !handle.config().address.tls && handle.socket() == Some(socket))
@@ -233,7 +232,7 @@ impl Fleet {
         self.shared.external_url()
     }
 
-    /// Sets the shard of the targets. The configured ones are those of the shard already.
+    /// Sets the shard of the targets. The configured targets already belong to it.
     pub(crate) fn set_shard(&mut self, shard: Option<Shard>) {
         self.shard = shard;
     }
@@ -286,13 +285,13 @@ impl Fleet {
         self.shared.catalogue()
     }
 
-    /// Replaces the names of scripts, also of those counted before.
+    /// Replaces the names of scripts, including those of scripts that have already been counted.
     pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
         self.shared.set_catalogue(catalogue);
     }
 
-    /// Returns the source of a script or of a function's library: from its file, else as a server sent it. The caller
-    /// decides whether it may be shown (`--web.show-source`).
+    /// Returns the source of a script or of a function's library, from its file or otherwise as received from a server. The
+    /// caller decides whether it may be shown (`--web.show-source`).
     #[must_use]
     pub(crate) fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
         self.shared.source(script)
@@ -315,7 +314,7 @@ impl Fleet {
         self.shared.changed();
     }
 
-    /// Logs the number of omitted log lines of each target, until `stop`.
+    /// Logs the number of omitted log lines of each target until `stop` is cancelled.
     pub(crate) async fn keep_log(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -326,18 +325,18 @@ impl Fleet {
         }
     }
 
-    /// Logs the number of omitted log lines of each target, if that is due; `at_end` logs it immediately.
+    /// Logs the number of omitted log lines of each target if it is due, or immediately if `at_end` is true.
     pub(crate) fn log_omitted(&self, at_end: bool) {
         self.targets().iter().for_each(|handle| handle.log_omitted(at_end));
         self.shared.log_omitted_slow_calls(at_end);
     }
 
-    /// True if each configured target has been tried, and each target of the first round of every entry with `discover`.
-    /// Servers that are discovered later change nothing.
+    /// True if every configured target has been tried, and every target from the first round of each entry with `discover`.
+    /// Servers that are discovered later have no effect.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
         let tried = |handle: &Arc<TargetHandle>| handle.numbers().is_settled();
-        // Read under the table's lock: a round changes the targets before the table.
+        // Read under the lock of the table, because a round changes the targets before the table.
         let settled = self.progress.settle(|entry| {
             let targets = self.targets();
             let mut of_entry = targets.iter().filter(|handle| handle.is_discovered_by(entry));
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slow_calls_of_all_targets_have_a_limit_of_lines_and_blockages_have_none() {
+    fn log_lines_about_slow_calls_are_limited_but_blockages_are_not() {
         const TARGETS: usize = 200;
         const CALLS: u64 = 12;
         let words = (0..TARGETS).map(|number| format!("--redis.addr=host-{number}:1"));
@@ -408,7 +407,7 @@ mod tests {
         let log = String::from_utf8(std::mem::take(&mut *sink.0.lock())).unwrap();
         let count = |message: &str| log.lines().filter(|line| line.contains(message)).count();
         let written = count("slow script");
-        // On a machine that is busy, some seconds pass.
+        // On a busy machine, the test may take several seconds.
         assert!((900..1700).contains(&written), "{written} lines");
         assert_eq!(count("blocked: the server does not answer"), TARGETS);
         assert_eq!(count("too many for one exporter"), 1);

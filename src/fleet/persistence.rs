@@ -1,7 +1,7 @@
-//! The task that saves the numbers of all targets in the state file.
+//! Task that saves the numbers of all targets in the state file.
 //!
-//! A change is written before numbers that include it can be scraped. Targets that change while a file is written are in
-//! the next one.
+//! A change is written before numbers that include it can be scraped. Targets that change during a write are saved by the
+//! next one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,19 +22,20 @@ use crate::poll::TargetHandle;
 use crate::state::{StateInUse, Store};
 use crate::watch::{SavedTarget, Snapshot};
 
-/// Interval between writes while nothing changes, so that the file tells until when the slow logs were read.
+/// Interval between writes while nothing changes. These writes record the time until which the slow logs were read.
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Time limit of a write. After it the numbers are shown although they are not saved yet.
+/// Time limit of a write, after which the numbers are shown although they are not saved yet.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Number of parts in which the time of a write is counted: a process that is stopped, as a machine is while it moves, loses one.
+/// Number of timeouts into which [`WRITE_LIMIT`] is divided. A process that is suspended, for example during a live
+/// migration of its machine, loses only one of them.
 const WRITE_PARTS: u32 = 20;
 
 /// Maximum pause between two writes while numbers wait to be saved.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Interval between log lines about writes that fail.
+/// Interval between log lines about failed writes.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
 /// Consequence of a failed write, and the remedy.
@@ -57,10 +58,10 @@ pub(crate) struct Persistence {
 }
 
 impl Persistence {
-    /// Reads the state file of a former process.
+    /// Reads the state file of a previous process. A file that can't be used is logged and is not an error.
     ///
     /// # Errors
-    /// Another process uses it.
+    /// Another process is using the file.
     pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StateInUse> {
         Ok(Self {
             store: Arc::new(Store::open(path)?),
@@ -100,7 +101,7 @@ impl Persistence {
         self.created.since_epoch()
     }
 
-    /// Saves the targets whenever they have changed, until `stop`, and then once more.
+    /// Saves the targets whenever they have changed until `stop` is cancelled, and then once more.
     pub(crate) async fn run(self: Arc<Self>, targets: watch::Receiver<Targets>, stop: CancellationToken) {
         let mut writer = Writer::new(Arc::clone(&self));
         loop {
@@ -116,7 +117,7 @@ impl Persistence {
             if stopping {
                 return;
             }
-            // Writing takes at most a third of the time.
+            // Writing takes at most a third of the time unless a write takes longer than half of `MAX_PAUSE`.
             let took = self.clock.now().mono.since(began);
             sleep((took * 2).min(MAX_PAUSE)).await;
         }
@@ -144,11 +145,11 @@ impl Persistence {
 /// State of the writing task between two writes.
 struct Writer {
     persistence: Arc<Persistence>,
-    /// Revision of each target that the file has.
+    /// Revision of each target in the file.
     written: BTreeMap<Arc<str>, (Arc<TargetHandle>, u64)>,
     /// Time of the last write of all targets, changed or not (monotonic).
     all_written_at: Option<Mono>,
-    /// A write that exceeded its time limit and has not ended.
+    /// Write that exceeded its time limit and may still be running.
     unfinished: Option<JoinHandle<io::Result<()>>>,
     /// Time of the last log line about a failure (monotonic).
     failure_logged_at: Option<Mono>,
@@ -165,8 +166,8 @@ impl Writer {
         }
     }
 
-    /// Saves the targets that have changed, or all if `last` or after [`IDLE_INTERVAL`], and then has them show their
-    /// numbers.
+    /// Saves the targets that have changed, or all of them if `last` is true or [`IDLE_INTERVAL`] has passed. The numbers of
+    /// these targets are shown afterwards.
     async fn save(&mut self, targets: &Targets, last: bool) {
         let now = self.persistence.clock.now();
         let due = |at: Option<Mono>, interval| at.is_none_or(|at| now.mono.since(at) >= interval);
@@ -206,20 +207,20 @@ impl Writer {
                 self.persistence.failed(&error, remind);
             }
         }
-        // After a failure too: alerts need the numbers.
+        // Also done after a failure, because alerts need the numbers.
         for (handle, snapshot) in snapshots {
             handle.saved(snapshot);
         }
     }
 
-    /// Writes one file at a time, on a thread that may block; returns an error after [`WRITE_LIMIT`].
+    /// Writes the file on a thread that may block, one write at a time. Returns an error after [`WRITE_LIMIT`].
     async fn write(&mut self, snapshots: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
         let too_long = || io::Error::new(io::ErrorKind::TimedOut, format!("not done within {WRITE_LIMIT:?}"));
         if let Some(before) = &mut self.unfinished {
             if !before.is_finished() {
                 return Err(too_long());
             }
-            // It was counted as failed at its time limit; a lasting error occurs again below.
+            // The write was counted as failed when it reached its time limit; a persistent error recurs below.
             let _ = before.await;
             self.unfinished = None;
         }
@@ -233,7 +234,7 @@ impl Writer {
     }
 }
 
-/// Waits for a write; `None` after [`WRITE_LIMIT`], of which time in which the process does not run counts little.
+/// Waits for a write; `None` after [`WRITE_LIMIT`]. Time during which the process is suspended is mostly not counted.
 async fn within_limit(writing: &mut JoinHandle<io::Result<()>>) -> Option<io::Result<()>> {
     for _ in 0..WRITE_PARTS {
         if let Ok(done) = timeout(WRITE_LIMIT / WRITE_PARTS, &mut *writing).await {
@@ -252,9 +253,9 @@ mod tests {
 
     use super::*;
 
-    /// A process that was stopped and continues finds its time limit passed; the write had no time either.
+    /// When a suspended process resumes, its timers have expired, although the write had no time to run.
     #[tokio::test]
-    async fn time_in_which_the_process_is_stopped_is_not_taken_from_a_write() {
+    async fn time_while_the_process_is_stopped_does_not_count_against_a_write() {
         let mut writing = tokio::task::spawn_blocking(|| {
             thread::sleep(WRITE_LIMIT * 5 / 4);
             Ok(())

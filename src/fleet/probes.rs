@@ -1,8 +1,8 @@
-//! Targets that clients of `/probe` name.
+//! Targets requested by clients of `/probe`.
 //!
-//! A client only chooses the address; the module has the credentials and the permitted addresses. An address that the module
-//! does not admit is never connected to. This is checked when the target is started and again at every connect, since a
-//! name may resolve to another address later.
+//! A client chooses only the address; the credentials and the permitted addresses come from the module. The exporter never
+//! connects to an address that the module does not admit. This is checked when the target is started and again at every
+//! connect, because a name may resolve to another address later.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -23,10 +23,10 @@ use crate::fleet::update::{Plan, ReloadSummary};
 use crate::poll::TargetHandle;
 use crate::watch::State;
 
-/// Module of a probe that names none.
+/// Module of a probe that does not specify one.
 const DEFAULT_MODULE: &str = "default";
 
-/// Time for which the first probe of a target waits for its numbers.
+/// Maximum time that the first probe of a target waits for its numbers.
 const FIRST_WAIT: Duration = Duration::from_millis(1500);
 
 /// Interval between checks for the first numbers.
@@ -44,7 +44,7 @@ const MAX_LOGGED: usize = 1000;
 /// Number of checks for idle targets within the idle timeout.
 const CHECKS_PER_TIMEOUT: u32 = 20;
 
-/// Reason for which a probe has no target.
+/// Reason why a probe has no target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
     /// The parameter `target` is invalid.
@@ -65,12 +65,12 @@ pub(crate) enum ProbeError {
     /// The module's certificates can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The exporter stops.
+    /// The exporter is stopping.
     #[error("the target was not started: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Probed targets: starts them, and ends idle ones.
+/// Starts probed targets, and ends idle ones.
 #[derive(Debug)]
 pub(crate) struct Probes {
     fleet: Arc<Fleet>,
@@ -79,7 +79,7 @@ pub(crate) struct Probes {
     modules: RwLock<Modules>,
     /// Time of the last probe of each target.
     probed_at: Mutex<HashMap<Arc<str>, Mono>>,
-    /// Addresses whose refusal was logged.
+    /// Refused addresses that were logged.
     logged: Mutex<BTreeSet<String>>,
 }
 
@@ -112,11 +112,11 @@ impl Probes {
         self.fleet.carry_out(plan, &now)
     }
 
-    /// Returns the target that a client asks for, after starting it if it is new. Waits up to [`FIRST_WAIT`] for the numbers
-    /// of a new one.
+    /// Returns the target that a client requests, and starts it if it is new. Waits up to [`FIRST_WAIT`] for the numbers of a
+    /// new target.
     ///
     /// # Errors
-    /// The reason for which it is not watched.
+    /// The reason why it is not watched.
     pub(crate) async fn target(
         &self,
         text: &str,
@@ -145,14 +145,14 @@ impl Probes {
         }
         let fleet = Arc::clone(&self.fleet);
         let wanted = config.clone();
-        // The certificates were read with the configuration.
+        // The certificates are cached: they were read with the configuration.
         let handle = tokio::task::spawn_blocking(move || fleet.prepare(wanted)).await??;
         let added = {
             let modules = self.modules.read();
             if !modules.get(&module.name).is_some_and(|now| Arc::ptr_eq(now, &module)) {
                 return Err(ProbeError::Module(shown(name)));
             }
-            // Locked over both steps, so that the target does not end between them as one that was never probed.
+            // Held during both steps. Otherwise, `run` could end the target between them, because no probe of it is recorded yet.
             let mut probed_at = self.probed_at.lock();
             let added = self.fleet.add_probed(&handle, self.limits.max_targets);
             if added.is_some() {
@@ -167,7 +167,10 @@ impl Probes {
         Ok(with_numbers(self.reuse(added, &config)?).await)
     }
 
-    /// Records a probe of a target that is watched at the address, if it has the settings of `config`.
+    /// Records a probe of a target that is already watched at the address.
+    ///
+    /// # Errors
+    /// The target is a probed one, and its settings differ from those of `config`.
     fn reuse(
         &self,
         handle: Arc<TargetHandle>,
@@ -183,8 +186,8 @@ impl Probes {
         Ok(handle)
     }
 
-    /// Returns the probed target with another form of the address, or whose connection leads to the only socket that
-    /// the name resolves to.
+    /// Returns the probed target at the address in another form, or the one that is connected to the only socket that the
+    /// name resolves to.
     fn watched_at(&self, config: &TargetConfig, sockets: &[SocketAddr]) -> Option<Arc<TargetHandle>> {
         self.fleet.find_probed(&config.address.endpoint).or_else(|| match sockets {
             [socket] if !config.address.tls => self.fleet.find_probed_by_socket(*socket),
@@ -232,7 +235,7 @@ impl Probes {
         }
     }
 
-    /// Ends idle targets, until `stop`.
+    /// Ends idle targets until `stop` is cancelled.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let idle = self.limits.idle_timeout;
         loop {
@@ -255,7 +258,7 @@ impl Probes {
     }
 }
 
-/// Waits up to [`FIRST_WAIT`] for the first numbers of a target that was not tried yet.
+/// Waits up to [`FIRST_WAIT`] for the first numbers of a target that has not been tried yet.
 async fn with_numbers(handle: Arc<TargetHandle>) -> Arc<TargetHandle> {
     let tried = handle.numbers().liveness().state().is_tried();
     if !tried {
@@ -269,7 +272,7 @@ async fn first_numbers(handle: &TargetHandle) {
     let known = || {
         let numbers = handle.numbers();
         let exporter = numbers.exporter();
-        // Replies to INFO and to SLOWLOG.
+        // INFO and SLOWLOG have been answered.
         let answered = exporter.successes + exporter.failures >= 2;
         numbers.liveness().state().is_tried() && (*numbers.liveness().state() != State::Ok || answered)
     };
@@ -278,10 +281,10 @@ async fn first_numbers(handle: &TargetHandle) {
     }
 }
 
-/// Parses the address of a probe. The error does not repeat it.
+/// Parses the address of a probe. An error does not repeat the address.
 fn address(text: &str, module: &Module) -> Result<Address, String> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("has characters that no address has".to_owned());
+        return Err("contains characters that are invalid in an address".to_owned());
     }
     let (mut address, credentials) = Address::parse(text)?;
     if credentials.user.is_some() || credentials.password.is_some() {
@@ -297,16 +300,16 @@ fn address(text: &str, module: &Module) -> Result<Address, String> {
     if host.is_empty() || host.len() > MAX_HOST || !plain || *port == 0 {
         return Err("is not a host name or address with a port from 1 to 65535".to_owned());
     }
-    // All forms become one name.
+    // All forms of an address become the same name.
     address.endpoint = address.endpoint.normal();
     let scheme = text.trim_start().split_once("://").map(|(scheme, _)| scheme);
     if module.tls.is_some() && !address.tls && scheme.is_some() {
-        return Err("is an address without TLS, and the module has TLS: begin it with rediss://".to_owned());
+        return Err("does not use TLS, but the module does: start it with rediss://".to_owned());
     }
     Ok(address)
 }
 
-/// Returns the name of a module for an error: at most 40 printable characters, since a client has sent it.
+/// Returns the name of a module for an error: at most 40 printable characters, because it comes from a client.
 fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn one_server_has_one_name_and_its_module_says_how_it_is_asked() {
+    fn a_server_has_one_name_and_its_module_decides_on_tls() {
         let modules = modules();
         for (text, module, name, tls) in [
             ("Cache.Internal.:7000", "plain", "cache.internal:7000", false),
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_target_is_never_repeated() {
+    fn errors_about_a_target_never_repeat_its_text() {
         let modules = modules();
         for (text, module) in [
             ("redis://sesame:x@a", "plain"),

@@ -1,4 +1,4 @@
-//! Reload of the configuration: at SIGHUP, and at `POST /-/reload`.
+//! Reload of the configuration on SIGHUP and on `POST /-/reload`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::fleet::Fleet;
 use crate::fleet::probes::Probes;
 use crate::fleet::update::ReloadSummary;
 
-/// Reason for which a reload changed nothing.
+/// Reason why a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
     /// The file is invalid.
@@ -30,19 +30,19 @@ pub(crate) enum ReloadError {
     /// The task ended early.
     #[error("the reload did not finish: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
-    /// The files were not read to their end.
+    /// Reading the files did not finish.
     #[error("cannot read the files: {0}")]
     Unread(std::io::Error),
 }
 
-/// Reads the configuration again.
+/// Reloads the configuration.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     fleet: Arc<Fleet>,
     probes: Arc<Probes>,
     /// Flags, which name the files.
     cli: Cli,
-    /// Held by a reload, so that there is one at a time.
+    /// Held during a reload, so that only one runs at a time.
     running: Mutex<()>,
     /// True if the last reload succeeded.
     succeeded: AtomicBool,
@@ -50,7 +50,7 @@ pub(crate) struct Reloader {
     succeeded_at: AtomicU64,
 }
 
-/// Result of the last reload; of the start before the first one.
+/// Result of the last reload, or of the start if there has been no reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastReload {
     /// True if it succeeded.
@@ -60,7 +60,7 @@ pub(crate) struct LastReload {
 }
 
 impl Reloader {
-    /// Creates a reloader for a fleet and probes that were made from these flags just now.
+    /// Creates a reloader for a fleet and probes that have just been created from these flags.
     #[must_use]
     pub(crate) fn new(fleet: Arc<Fleet>, probes: Arc<Probes>, cli: Cli) -> Self {
         let succeeded_at = AtomicU64::new(fleet.clock().now().unix.as_secs());
@@ -82,14 +82,14 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration, passwords, certificates and names of scripts again, and applies them. An error is logged,
-    /// and changes nothing.
+    /// Reads the configuration, passwords, certificates and names of scripts again, and applies them. If there is an error,
+    /// it is logged and nothing changes.
     ///
     /// # Errors
     /// The first problem.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
         let this = Arc::clone(self);
-        // On its own task: a client that disconnects does not interrupt it.
+        // Runs in its own task, so that a client that disconnects does not interrupt it.
         tokio::spawn(async move { this.run().await }).await?
     }
 

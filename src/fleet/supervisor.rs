@@ -1,5 +1,5 @@
-//! Tasks of the program: one per target, one per log file, and others. Tasks of targets start and end with the targets. A
-//! task that ends or panics without having been stopped ends the program.
+//! Tasks of the program: one per target, one per log file, and others. The tasks of a target start and end with it. The
+//! program exits if a task panics or ends without having been stopped.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -22,9 +22,9 @@ pub(crate) struct UnexpectedEnd {
 /// The tasks of the program.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    /// Parent of the tasks' tokens; the tasks that poll are aborted.
+    /// Parent of the tasks' tokens. Polling tasks have no token and are aborted instead.
     stop: CancellationToken,
-    /// Running tasks; each returns its name, and whether it was stopped.
+    /// Running tasks; each returns its name, and true if it was stopped.
     tasks: JoinSet<(String, bool)>,
     /// Targets whose tasks run.
     running: Vec<Running>,
@@ -47,12 +47,12 @@ impl Running {
 }
 
 impl Supervisor {
-    /// Creates a supervisor without tasks; `stop` stops those that it starts.
+    /// Creates a supervisor without tasks. `stop` is the parent of the tokens of the tasks that it starts.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self { stop, tasks: JoinSet::new(), running: Vec::new() }
     }
 
-    /// Starts a task, which ends when its token is cancelled.
+    /// Starts a task that ends when its token is cancelled.
     pub(crate) fn start<F>(&mut self, name: impl Into<String>, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -67,7 +67,7 @@ impl Supervisor {
         stop: CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        // Boxed, since the block below would contain it twice.
+        // Boxed, because the block below would otherwise contain it twice.
         let task = Box::pin(task);
         self.tasks.spawn(async move {
             task.await;
@@ -90,7 +90,7 @@ impl Supervisor {
         for target in targets.iter().filter(|target| !running.contains(&Arc::as_ptr(target))) {
             let stop = self.stop.child_token();
             let handle = Arc::clone(target);
-            // Boxed, since the block would contain it twice.
+            // Boxed, because the block would otherwise contain it twice.
             let task = Box::pin(poll::watch(Arc::clone(target)));
             let poll = self.tasks.spawn(async move {
                 task.await;
@@ -110,7 +110,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a task that ends without having been stopped, or panics.
+    /// Waits until a task panics or ends without having been stopped.
     pub(crate) async fn unexpected_end(&mut self) -> UnexpectedEnd {
         loop {
             match self.tasks.join_next().await {
@@ -118,7 +118,7 @@ impl Supervisor {
                 Some(Err(error)) if error.is_cancelled() => {}
                 Some(Ok((name, false))) => return UnexpectedEnd { name },
                 Some(Err(error)) => return UnexpectedEnd { name: error.to_string() },
-                // No task runs.
+                // No task is running.
                 None => std::future::pending().await,
             }
         }
@@ -143,7 +143,7 @@ mod tests {
     use crate::fleet::Fleet;
     use crate::watch::Target;
 
-    /// Each target has one, so 10,000 targets have 10,000.
+    /// With 10,000 targets, there are 10,000 such tasks.
     #[test]
     fn the_task_of_a_target_is_small() {
         let words = ["redis-script-exporter", "--redis.addr=a"];
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_under_a_lock_is_an_end_and_the_lock_is_free() {
+    async fn a_panic_under_a_lock_is_reported_and_releases_the_lock() {
         let mut supervisor = Supervisor::new(CancellationToken::new());
         let lock = Arc::new(Mutex::new(1));
         let held = Arc::clone(&lock);
@@ -180,7 +180,7 @@ mod tests {
         });
         let end = supervisor.unexpected_end().await.to_string();
         assert!(end.contains("under the lock"), "{end}");
-        // What remains, such as the last write of the state file, can still read the numbers.
+        // The remaining code, such as the last write of the state file, can still read the numbers.
         assert_eq!(lock.try_lock().as_deref(), Some(&1));
     }
 }

@@ -1,4 +1,4 @@
-//! Changes of the list of targets: by a reload, by discovery, and by probes.
+//! Changes to the list of targets by reloads, discovery and probes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,7 +20,7 @@ const MAX_DISCOVERED: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Composing<'a>(MutexGuard<'a, Aliases>);
 
-/// Targets of a new configuration, ready to replace the current ones. As long as it exists, discovery changes nothing.
+/// Targets of a new configuration, ready to replace the current ones. While a plan exists, discovery changes nothing.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     configured: Vec<Arc<TargetHandle>>,
@@ -31,7 +31,7 @@ pub(crate) struct Plan<'a> {
     composing: Composing<'a>,
 }
 
-/// Effects of a reload, as numbers of targets.
+/// Effects of a reload, in numbers of targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReloadSummary {
     /// Unchanged targets.
@@ -63,7 +63,7 @@ pub(crate) struct EndedTarget {
     pub(crate) name: Arc<str>,
     /// Name of its entry.
     pub(crate) entry: Arc<str>,
-    /// True if its server is still found, and watched as another target.
+    /// True if its server is still found, but is watched as another target.
     pub(crate) is_duplicate: bool,
 }
 
@@ -106,7 +106,7 @@ impl<'a> ByOrigin<'a> {
         by_origin
     }
 
-    /// Groups the discovered ones by the name of their entry.
+    /// Groups the discovered targets by the name of their entry.
     fn discovered_by_entry(&self) -> HashMap<&'a str, Vec<&'a Arc<TargetHandle>>> {
         let mut by_entry: HashMap<&str, Vec<_>> = HashMap::new();
         for &handle in &self.discovered {
@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     /// Prepares to replace the configured targets and the entries of discovery. Unchanged targets keep their handle.
-    /// Discovered targets stay if their entry does, with its new settings.
+    /// Discovered targets stay if their entry stays, and get its new settings.
     ///
     /// # Errors
     /// A certificate or key can't be used.
@@ -134,15 +134,15 @@ impl Fleet {
         discoveries: Vec<Discovery>,
         modules: &Modules,
     ) -> Result<Plan<'_>, TlsError> {
-        // All files are read before the lock is taken, since that may take long, and into a cache of its own, so that
-        // the current certificates are used until all are valid.
+        // All files are read before the lock is taken, because this may take a long time. They are read into a separate cache,
+        // so that the current certificates stay in use until all new ones are known to be valid.
         let certificates = TlsCache::default();
         check_modules(&certificates, modules)?;
         for target in targets.iter().filter(|target| target.address.tls) {
             certificates.check(&target.tls)?;
         }
         for tls in discoveries.iter().filter_map(Discovery::tls) {
-            // The next round of the entry reports an error.
+            // An error is reported by the next round of the entry.
             let _ = certificates.check(tls);
         }
         let mut composing = self.start_composing();
@@ -174,7 +174,7 @@ impl Fleet {
         Ok(Plan { configured, discovered, tls, discoveries, composing })
     }
 
-    /// Returns the entries; unchanged ones are the current ones, so that their tasks go on.
+    /// Returns the entries. An unchanged entry is returned as its current instance, so that its task continues.
     fn continued(&self, entries: Vec<Discovery>) -> Discoveries {
         let current = Arc::clone(&self.discoveries.borrow());
         let continued = |mut new: Discovery| {
@@ -184,7 +184,7 @@ impl Fleet {
         entries.into_iter().map(continued).collect()
     }
 
-    /// Replaces the configured and discovered targets by those of a plan. Probed targets stay if their module is among
+    /// Replaces the configured and discovered targets with those of a plan. Probed targets stay if their module is among
     /// `modules`.
     pub(crate) fn carry_out(&self, plan: Plan<'_>, modules: &Modules) -> ReloadSummary {
         let Plan { configured, discovered, tls, discoveries, composing } = plan;
@@ -212,7 +212,7 @@ impl Fleet {
         }
     }
 
-    /// Starts discovery by these entries.
+    /// Starts discovery with these entries.
     pub(crate) fn discover(&self, discoveries: Vec<Discovery>) {
         let composing = self.start_composing();
         self.set_discoveries(composing, discoveries.into_iter().map(Arc::new).collect());
@@ -224,8 +224,8 @@ impl Fleet {
         self.discoveries.send_replace(discoveries);
     }
 
-    /// Replaces the targets of an entry by the servers that were found. A server that is watched already, as a target of
-    /// another origin or entry, stays so.
+    /// Replaces the targets of an entry with the servers that were found. A server that is already watched as a target of
+    /// another origin or entry remains that target.
     pub(crate) fn set_discovered(
         &self,
         entry: &Arc<Discovery>,
@@ -257,7 +257,7 @@ impl Fleet {
         let mut duplicates = HashSet::new();
         for rejected in selection.rejected {
             duplicates.insert(Arc::clone(&rejected.config.name));
-            // Those of other entries are reported by their own rounds.
+            // Servers of other entries are reported by the rounds of those entries.
             if rejected.config.discovered_by() == Some(&entry.name) {
                 match rejected.reason {
                     Rejection::Duplicate(name) => {
@@ -295,7 +295,7 @@ impl Fleet {
         result
     }
 
-    /// Replaces the configured and discovered targets. Of the probed ones those stay for which `stays` is true.
+    /// Replaces the configured and discovered targets. Probed targets stay if `stays` returns true for them.
     fn replace(
         &self,
         _composing: &Composing<'_>,
@@ -309,9 +309,9 @@ impl Fleet {
         })
     }
 
-    /// Starts to watch a target that a probe has asked for, unless one has its name already, or a probed one its address,
-    /// or there are `max` probed ones. Of these, the oldest that was never reached is evicted. Returns the target that has the
-    /// name or the address then.
+    /// Adds a target that a probe has requested, unless another target has its name or another probed target has its address.
+    /// If there are `max` probed targets, the oldest one that has never answered is evicted. Returns the target that has the
+    /// name or the address afterwards; `None` if there is no room for it.
     pub(crate) fn add_probed(&self, handle: &Arc<TargetHandle>, max: usize) -> Option<Arc<TargetHandle>> {
         let changes = self.modify_probed(max, |mut probed| {
             if probed.len() >= max
@@ -335,7 +335,7 @@ impl Fleet {
         });
     }
 
-    /// Replaces the probed targets.
+    /// Replaces the probed targets with the first `max` of `wanted`.
     fn modify_probed(
         &self,
         max: usize,
@@ -349,7 +349,7 @@ impl Fleet {
         })
     }
 
-    /// Applies what `composed` makes of the current targets.
+    /// Applies the changes that `composed` computes from the current targets.
     fn modify(
         &self,
         composed: impl FnOnce(&[Arc<TargetHandle>]) -> Changes<Arc<TargetHandle>>,
@@ -372,7 +372,7 @@ impl Fleet {
         changes
     }
 
-    /// Continues the account of `old` in `new`, even if `old` was itself continued and not polled since.
+    /// Continues the account of `old` in `new`, even if `old` itself continues an account and has not been polled since.
     fn hand_over(&self, old: &TargetHandle, new: &TargetHandle) {
         let saved = old.numbers().snapshot(self.clock().now()).saved();
         let mut numbers = new.numbers();
@@ -397,7 +397,7 @@ mod tests {
     const R1: &str = "run_id:1\r\n";
     const R2: &str = "run_id:2\r\n";
 
-    /// A fleet with these configured targets and one entry with `discover`, named `c`, that may connect to everything.
+    /// Returns a fleet with these configured targets and an entry with `discover` named `c`, which may connect to any address.
     fn fleet(targets: &str, scheme: &str) -> (Fleet, Arc<Discovery>) {
         fleet_with(targets, &format!("addr: '{scheme}://10.0.0.1', discover: cluster, allow: ['*:*']"))
     }
@@ -419,14 +419,14 @@ mod tests {
         Config::from_cli(&Cli::parse_words(words, |_| None).unwrap()).unwrap()
     }
 
-    /// The names that are watched once the servers at these hosts were found.
+    /// Applies a round that finds the servers at these hosts, and returns the names of all targets.
     fn found(fleet: &Fleet, entry: &Arc<Discovery>, hosts: &[&str]) -> Vec<String> {
         let endpoints = hosts.iter().map(|host| Endpoint::Tcp((*host).to_owned(), 6379).normal()).collect();
         fleet.set_discovered(entry, &endpoints);
         fleet.targets().iter().map(|one| one.name().to_owned()).collect()
     }
 
-    /// The target has connected to this address, and the server has told this.
+    /// Makes the target connect to a server at this address that replies to INFO with `info`.
     fn reaches(fleet: &Fleet, name: &str, ip: &str, info: &str) {
         let handle = fleet.find(name).unwrap();
         let socket = SocketAddr::new(ip.parse().unwrap(), 6379);
@@ -438,38 +438,38 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_are_found_under_many_spellings_are_one_target_that_stays() {
+    fn a_server_found_under_many_spellings_stays_one_target() {
         let (fleet, entry) = fleet("", "redis");
         let spellings = ["localhost", "127.0.0.1", "::ffff:127.0.0.1", "2130706433", "LOCALHOST."];
         assert_eq!(found(&fleet, &entry, &spellings[..1]), ["c/localhost:6379"]);
-        assert_eq!(found(&fleet, &entry, &spellings), ["c/localhost:6379"], "it goes on as it was");
+        assert_eq!(found(&fleet, &entry, &spellings), ["c/localhost:6379"], "it continues unchanged");
         assert_eq!(found(&fleet, &entry, &spellings[1..4]), ["c/127.0.0.1:6379"]);
     }
 
     #[test]
-    fn one_socket_is_one_server_and_is_looked_at_again_when_that_changes() {
+    fn servers_at_one_socket_are_one_target_until_its_address_changes() {
         let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
         let hosts = ["10.0.0.7", "a.example"];
         let all = ["own", "c/10.0.0.7:6379", "c/a.example:6379"];
         assert_eq!(found(&fleet, &entry, &hosts), all);
-        // The address is known for what it is, and the name when it was reached.
+        // The address is recognized immediately, but the name only after it was reached.
         reaches(&fleet, "own", "10.0.0.7", R1);
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
         reaches(&fleet, "c/a.example:6379", "10.0.0.7", R1);
         assert_eq!(found(&fleet, &entry, &hosts), ["own"]);
-        assert_eq!(found(&fleet, &entry, &hosts), ["own"], "and it stays so");
-        // The configured one cannot be reached: the name may lead elsewhere by now.
+        assert_eq!(found(&fleet, &entry, &hosts), ["own"], "and it stays that way");
+        // The configured target cannot be reached: its name may resolve elsewhere by now.
         let own = fleet.find("own").unwrap();
         own.observe(Observation::Unreachable(Outage::new(OutageReason::Other, "")));
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/a.example:6379"]);
-        // It leads to another server.
+        // The name resolves to another server.
         reaches(&fleet, "own", "10.0.0.8", R2);
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/10.0.0.7:6379", "c/a.example:6379"]);
     }
 
-    /// Behind one socket with TLS there may be many servers, told apart by the name that is asked for.
+    /// Many servers may share one socket with TLS, distinguished by the requested server name.
     #[test]
-    fn with_tls_it_takes_the_run_id_too() {
+    fn with_tls_servers_are_merged_only_if_their_run_ids_match() {
         let (fleet, entry) = fleet("{name: own, addr: 'rediss://own.example'}, ", "rediss");
         let hosts = ["a.example", "b.example"];
         found(&fleet, &entry, &hosts);
@@ -479,9 +479,9 @@ mod tests {
         assert_eq!(found(&fleet, &entry, &hosts), ["own", "c/b.example:6379"]);
     }
 
-    /// A server can report any `run_id`: a forged one merges only targets on this machine.
+    /// A server can report any `run_id`, so a forged one must not merge targets other than those on this machine.
     #[test]
-    fn a_run_id_makes_one_server_of_two_addresses_of_this_machine_only() {
+    fn a_run_id_merges_two_addresses_only_on_this_machine() {
         let (fleet, entry) = fleet("{name: own, addr: 'redis://own.example'}, ", "redis");
         found(&fleet, &entry, &["10.0.0.8", "::1"]);
         reaches(&fleet, "own", "127.0.0.1", R1);
@@ -490,7 +490,7 @@ mod tests {
         assert_eq!(found(&fleet, &entry, &["10.0.0.8", "::1"]), ["own", "c/10.0.0.8:6379"]);
     }
 
-    /// A reload may come before the first poll of a target that the reload before it has changed.
+    /// A reload may happen before the first poll of a target that the previous reload changed.
     #[test]
     fn an_account_outlives_reloads_without_a_poll_between_them() {
         let entry = "addr: 'redis://c.example', discover: cluster";

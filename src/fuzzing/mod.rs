@@ -1,6 +1,7 @@
-//! Entry points of the fuzz targets in `fuzz/`: each gives any bytes to parsers, and checks what they guarantee of the result.
+//! Entry points of the fuzz targets in `fuzz/`. Each passes arbitrary bytes to parsers and checks the guarantees about their
+//! results.
 //!
-//! Compiled only for fuzzing and for tests, which run the files of `fuzz/corpus/`.
+//! Compiled only for fuzzing and for tests, which run the targets on the files in `fuzz/corpus/`.
 #![expect(clippy::missing_panics_doc, reason = "a panic is a finding")]
 
 #[cfg(test)]
@@ -23,16 +24,16 @@ use crate::parse::{
 use crate::script::{Call, Library};
 use crate::state::fuzzing as state;
 
-/// Maximum length of a text of a server that is kept, in bytes.
+/// Maximum length of a stored string from a server, in bytes.
 const MAX_TEXT: usize = 256;
 
-/// Maximum length of an announced host, in characters.
+/// Maximum length of an announced host, in bytes.
 const MAX_HOST: usize = 253;
 
-/// Number of checks of the parser of another language until it is stopped.
+/// Number of time checks after which a parser of another language is stopped.
 const MAX_CHECKS: u32 = 20_000;
 
-/// A fuzz target: runs parsers on any bytes.
+/// Fuzz target: runs parsers on arbitrary bytes.
 pub type Target = fn(&[u8]);
 
 /// All fuzz targets by name.
@@ -55,13 +56,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("web_config", web_config),
 ];
 
-/// Runs the target of this name; `false` if there is none.
+/// Runs the target with this name. Returns `false` if there is none.
 pub fn run(name: &str, data: &[u8]) -> bool {
     let target = TARGETS.iter().find(|(target, _)| *target == name);
     target.map(|(_, run)| run(data)).is_some()
 }
 
-/// Lets the fuzzer ignore panics of the Lua parser, which the linter catches.
+/// Makes the fuzzer ignore panics of the Lua parser, which the linter catches.
 pub fn ignore_caught_panics() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -75,7 +76,7 @@ fn is_plain(text: &str) -> bool {
     text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
 }
 
-/// Replies to all commands but SLOWLOG GET, in the wire protocol.
+/// Fuzzes replies to all commands except SLOWLOG GET, in the wire protocol.
 pub fn replies(data: &[u8]) {
     let Ok(value) = ::redis::parse_redis_value(data) else { return };
     let _ = (Settings::parse(value.clone()), integer(&value), EndpointType::parse(value.clone()));
@@ -89,7 +90,7 @@ pub fn replies(data: &[u8]) {
     let _ = bytes(value);
 }
 
-/// Text of INFO.
+/// Fuzzes the text of INFO.
 pub fn info(data: &[u8]) {
     let mut info = Info::parse(data);
     let texts = [&info.run_id, &info.server, &info.version, &info.mode, &info.role];
@@ -97,7 +98,7 @@ pub fn info(data: &[u8]) {
     info.merge(Info::parse(data));
 }
 
-/// Reply to SLOWLOG GET, in the wire protocol.
+/// Fuzzes the reply to SLOWLOG GET, in the wire protocol.
 pub fn slowlog(data: &[u8]) {
     let Ok(value) = ::redis::parse_redis_value(data) else { return };
     for privacy in [Privacy::default(), Privacy { show_keys: true, hide_clients: true, show_source: true }] {
@@ -112,7 +113,7 @@ pub fn slowlog(data: &[u8]) {
     }
 }
 
-/// Arguments of a call, separated by NUL.
+/// Fuzzes the arguments of a call, separated by NUL.
 pub fn calls(data: &[u8]) {
     let arguments: Vec<Vec<u8>> = data.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
     if let Some(call) = Call::from_arguments(&arguments) {
@@ -125,7 +126,7 @@ pub fn calls(data: &[u8]) {
     let _ = ErrorReply::parse(code, detail);
 }
 
-/// Servers that a cluster node or a Sentinel announces: text of CLUSTER NODES, or a reply in the wire protocol.
+/// Fuzzes the servers announced by a cluster node or a Sentinel: the text of CLUSTER NODES, or a reply in the wire protocol.
 pub fn topology(data: &[u8]) {
     let is_host = |host: &str| {
         !host.is_empty() && host.len() <= MAX_HOST && !host.contains(['/', '@', '\\', '"', '%', ' ', '\n'])
@@ -147,7 +148,7 @@ pub fn topology(data: &[u8]) {
     }
 }
 
-/// Lines of a server's log.
+/// Fuzzes lines of a server's log.
 pub fn log_lines(data: &[u8]) {
     let mut parts = LogParts::default();
     for line in String::from_utf8_lossy(data).lines() {
@@ -157,44 +158,44 @@ pub fn log_lines(data: &[u8]) {
     }
 }
 
-/// Recordings of client commands, and texts that mention scripts.
+/// Fuzzes recordings of client commands, and text that mentions scripts.
 pub fn recordings(data: &[u8]) {
     let scripts = recorded_scripts(data);
     assert!(scripts.iter().map(Vec::len).sum::<usize>() <= data.len());
     let _ = mentioned_scripts(data);
 }
 
-/// File of `--config.file`.
+/// Fuzzes the file of `--config.file`.
 pub fn config_file(data: &[u8]) {
     config::file(&String::from_utf8_lossy(data));
 }
 
-/// File of `--web.config.file`.
+/// Fuzzes the file of `--web.config.file`.
 pub fn web_config(data: &[u8]) {
     config::web_file(&String::from_utf8_lossy(data));
 }
 
-/// File of `--alertmanager.config.file`.
+/// Fuzzes the file of `--alertmanager.config.file`.
 pub fn alertmanager_config(data: &[u8]) {
     config::alertmanager_file(&String::from_utf8_lossy(data));
 }
 
-/// Entries of an allow list, one a line, and an address in the last line that they admit or not.
+/// Fuzzes an allow list: one entry per line, and on the last line an address to match against the entries.
 pub fn allow_list(data: &[u8]) {
     config::allow_list(&String::from_utf8_lossy(data));
 }
 
-/// Address of a server.
+/// Fuzzes the address of a server.
 pub fn addresses(data: &[u8]) {
     config::address(&String::from_utf8_lossy(data));
 }
 
-/// State file, and its lines in a file whose end is valid.
+/// Fuzzes a state file, and the same lines in a file with a valid end.
 pub fn state_file(data: &[u8]) {
     state::file(&String::from_utf8_lossy(data));
 }
 
-/// Source of a script.
+/// Fuzzes the source of a script.
 pub fn lint(data: &[u8]) {
     let source = String::from_utf8_lossy(data);
     let enabled: Vec<String> = lint::off_by_default().map(str::to_owned).collect();
@@ -204,12 +205,12 @@ pub fn lint(data: &[u8]) {
     let _ = (lint::fixed(&source), lint::uses(&source));
 }
 
-/// Comments and keys of a rehearsal, and the server's INFO.
+/// Fuzzes the comments and keys of a rehearsal, and the server's INFO.
 pub fn rehearse(data: &[u8]) {
     fuzz_rehearse(&String::from_utf8_lossy(data));
 }
 
-/// Source file in another language; the first line is the extension.
+/// Fuzzes a source file in another language. The first line of the input is the file extension.
 pub fn embedded(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (extension, source) = text.split_once('\n').unwrap_or_default();

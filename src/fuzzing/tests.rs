@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// Minimum number of files of each corpus.
+/// Minimum number of files in each corpus.
 const MIN_FILES: usize = 3;
 
 fn fuzz(path: &str) -> PathBuf {
@@ -16,7 +16,7 @@ fn names(path: &str) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-/// The corpora have the inputs that fuzzing found too.
+/// The corpora also contain the inputs found by fuzzing.
 #[test]
 fn each_file_of_the_corpora_is_parsed_or_rejected() {
     for (name, run) in TARGETS {

@@ -9,31 +9,31 @@ use crate::clock::Unix;
 use crate::parse::BusyKind;
 use crate::script::Identity;
 
-/// Outcome, with the run that it is about.
+/// Outcome of the guard and the run that it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Action {
     pub(crate) outcome: GuardOutcome,
     pub(crate) kind: BusyKind,
-    /// Script or function, if known. The slow log may name it afterwards.
+    /// Script or function, if known; possibly added later from the slow log.
     pub(crate) script: Option<Identity>,
-    /// Time for which it had run by then at least.
+    /// Minimum run time of the script at the time of the outcome.
     pub(crate) ran_for: Duration,
     /// Time of the outcome.
     pub(crate) at: Unix,
     /// Error, if there is one.
     pub(crate) detail: Option<String>,
-    /// Caller, if the slow log has it.
+    /// Caller, if found in the slow log.
     pub(crate) caller: Option<Caller>,
 }
 
-/// Action, as the incident keeps it whose script it was about.
+/// Action as stored in the incident of its script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActionRecord {
     pub(crate) outcome: GuardOutcome,
-    /// Time of the outcome, as time since the Unix epoch by this machine's clock.
+    /// Time of the outcome since the Unix epoch, by this machine's clock.
     pub(crate) at: Duration,
-    /// Time for which the script had run by then at least.
+    /// Minimum run time of the script at the time of the outcome.
     pub(crate) ran_for: Duration,
     /// Error, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub(crate) struct ActionRecord {
 }
 
 impl Action {
-    /// Returns what an incident keeps.
+    /// Returns the fields that an incident stores.
     #[must_use]
     pub(crate) fn record(&self) -> ActionRecord {
         let Self { outcome, ran_for, ref detail, at, .. } = *self;

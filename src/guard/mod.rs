@@ -1,8 +1,8 @@
-//! The guard: decides which running script or function is killed, and keeps the account of its actions. Pure: `poll/guard.rs`
-//! sends the commands.
+//! The guard: decides which running scripts and functions to kill, and records its actions. Pure: `poll/guard.rs` sends the
+//! commands.
 //!
-//! A kill has two steps. When [`Guard::decide`] returns [`Decision::Kill`], the connection of the guard asks the server what it
-//! runs; [`Guard::confirm`] decides again with that reply and permits the kill, or does not.
+//! A kill has two steps. When [`Guard::decide`] returns [`Decision::Kill`], the guard's connection asks the server what is
+//! running. [`Guard::confirm`] then decides again based on the reply, and permits or rejects the kill.
 
 mod action;
 mod outcome;

@@ -1,4 +1,4 @@
-//! Outcomes of the guard: what became of a script that ran for longer than allowed.
+//! Outcomes of the guard for scripts that exceeded the permitted run time.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::parse::ErrorReply;
 
-/// Outcome for one run of a script or function, or of one kill.
+/// Outcome for one run of a script or function, or for one kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum GuardOutcome {
     /// The server accepted the kill.
     Killed,
-    /// The server accepted the kill only after another time limit: the run may have ended before, and the next one been killed.
+    /// The server accepted the kill a full time limit or more after the run was confirmed: that run may have ended, and the next
+    /// one may have been killed instead.
     KilledNext,
-    /// The server accepted a further kill of the same run: the one before had no effect.
+    /// The server accepted another kill of the same run; the previous one had no effect.
     KilledAgain,
     /// The server refused the kill: the script has written.
     Unkillable,
@@ -24,27 +25,27 @@ pub(crate) enum GuardOutcome {
     NotBusy,
     /// Another kind of call was running when the kill arrived.
     OtherKind,
-    /// The user of the guard may not send the kill, or the command that confirms the run.
+    /// The guard's user lacks the permission for the kill, or for the command that confirms the run.
     NotPermitted,
     /// Another error reply to the kill.
     Error,
-    /// The guard has no connection that is logged in, or lost it before the answer.
+    /// The guard has no authenticated connection, or lost it before the reply.
     Unreachable,
-    /// It would have been killed (mode dry-run).
+    /// The script would have been killed (mode dry-run).
     DryRun,
     /// The patterns exclude the script.
     Excluded,
-    /// There are patterns, and the script's name is not known.
+    /// Patterns are configured, but the script's name is unknown.
     UnknownScript,
-    /// Functions are not killed, by configuration.
+    /// Killing functions is disabled in the configuration.
     FunctionsOff,
-    /// A command of a module runs, which no kill ends.
+    /// A module command is running, which can't be killed.
     Module,
     /// The server is a replica.
     Replica,
-    /// The role of the server is not known, so it may be a replica.
+    /// The server's role is unknown, so it may be a replica.
     UnknownRole,
-    /// The limit on kills is reached.
+    /// The limit on kills has been reached.
     Budget,
 }
 
@@ -96,46 +97,50 @@ impl GuardOutcome {
         }
     }
 
-    /// Sentence about it in the past tense, for the log and the status page.
+    /// Description in the past tense, for the log and the status page.
     #[must_use]
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::Killed => "the guard killed the script; its caller got an error",
             Self::KilledNext => {
-                "the guard's kill was accepted late: the script may already have ended, and the next one was killed instead"
+                "the guard's kill was accepted late: the script may already have ended, and the next one may have been killed instead"
             }
             Self::KilledAgain => "the guard killed the script again, because the previous kill had no effect",
             Self::Unkillable => {
-                "the guard could not kill the script: it has written, so the server refuses a kill; wait, or end the server \
-                 by SHUTDOWN NOSAVE, which loses every write since its last save"
+                "the guard could not kill the script: it has already written data, so the server refuses a kill; wait, or stop the server \
+                 with SHUTDOWN NOSAVE, which loses every write since its last save"
             }
             Self::FromMaster => {
                 "the guard could not kill the script: it came from the master, so it has to end there"
             }
             Self::NotBusy => "the script ended before the guard's kill",
-            Self::OtherKind => "the script ended before the guard's kill, and something else runs",
-            Self::NotPermitted => "the guard could not kill the script: its user may not run the command",
+            Self::OtherKind => "the script ended before the guard's kill, and something else is running",
+            Self::NotPermitted => {
+                "the guard could not kill the script: the guard's user is not permitted to run the command"
+            }
             Self::Error => "the guard could not kill the script: the server answered with an error",
-            Self::Unreachable => "the guard could not kill the script: it has no connection to the server",
+            Self::Unreachable => {
+                "the guard could not kill the script: the guard has no connection to the server"
+            }
             Self::DryRun => "the guard would have killed the script (mode dry-run)",
             Self::Excluded => "the guard did not kill the script: its patterns exclude it",
             Self::UnknownScript => {
-                "the guard did not kill the script: it has patterns, and which script runs is not certain"
+                "the guard did not kill the script: patterns are configured, and the running script is not known for certain"
             }
             Self::FunctionsOff => "the guard did not kill the function: killing functions is off",
-            Self::Module => "the guard did not kill the command of a module: no kill ends it",
+            Self::Module => "the guard did not kill the module command: it cannot be killed",
             Self::Replica => "the guard did not kill the script: the server is a replica",
             Self::UnknownRole => {
                 "the guard did not kill the script: INFO does not report the role, so the server may be a replica"
             }
             Self::Budget => {
-                "the guard did not kill the script: its limit on kills is reached; kill it manually if that is acceptable"
+                "the guard did not kill the script: its limit on kills has been reached; kill it manually if that is acceptable"
             }
         }
     }
 
-    /// Returns the outcome of a kill that was answered `took` after the question that confirmed the run. `limit` is the server's time
-    /// limit, before which no other run can have been killed.
+    /// Returns the outcome of a kill from its reply. `took` is the time between the request that confirmed the run and this reply.
+    /// `limit` is the server's time limit; no other run can have been killed before it has elapsed.
     #[must_use]
     pub(crate) fn of_reply(reply: Result<(), &ErrorReply>, took: Duration, limit: Duration) -> Self {
         match reply {
@@ -153,13 +158,13 @@ impl GuardOutcome {
         }
     }
 
-    /// True if the run that was meant is ended.
+    /// True if the intended run was killed.
     #[must_use]
     pub(crate) const fn is_kill(self) -> bool {
         matches!(self, Self::Killed | Self::KilledAgain)
     }
 
-    /// True if the server certainly executed no kill.
+    /// True if the server definitely did not execute the kill.
     pub(super) const fn is_refusal(self) -> bool {
         matches!(
             self,
@@ -172,7 +177,7 @@ impl GuardOutcome {
         )
     }
 
-    /// True if the run is left after it, whatever is observed later.
+    /// True if the guard leaves the run alone from then on, regardless of later observations.
     pub(super) const fn is_final(self) -> bool {
         !matches!(
             self,

@@ -1,4 +1,4 @@
-//! Rules of the operator: when, what and how often the guard may kill.
+//! The operator's rules: what the guard may kill, when and how often.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::text::matches_pattern;
 /// Rules of the guard of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// Minimum run time of a script that is killed. The server's time limit applies if it is longer.
+    /// Minimum run time before a script is killed; the server's time limit applies instead if it is longer.
     pub(crate) kill_after: Duration,
     /// Effect of a decision to kill.
     pub(crate) mode: Mode,
     /// Scripts and functions that may be killed.
     pub(crate) scripts: Patterns,
-    /// Treatment of a script without a known name, if there are patterns.
+    /// Treatment of a script with an unknown name, if there are patterns.
     pub(crate) unknown: UnknownScript,
     /// True if functions may be killed too.
     pub(crate) functions: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Policy {
 /// Effect of a decision to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It is counted and reported; no kill is sent.
+    /// The decision is counted and reported, but no kill is sent.
     DryRun,
     /// A kill is sent.
     Kill,
@@ -42,12 +42,12 @@ impl Mode {
     }
 }
 
-/// Treatment of a script without a known name.
+/// Treatment of a script with an unknown name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnknownScript {
-    /// It is not killed.
+    /// The script is not killed.
     Leave,
-    /// It is killed.
+    /// The script is killed.
     Kill,
 }
 
@@ -56,16 +56,16 @@ pub(crate) enum UnknownScript {
 pub(crate) struct Budget {
     /// Maximum number of kills; at least 1.
     pub(crate) max_kills: usize,
-    /// Period that it applies to.
+    /// Period to which the maximum applies.
     pub(crate) per: Duration,
 }
 
-/// Patterns of names, in which `*` matches any characters. Letter case is ignored, as the names of functions have none.
+/// Name patterns, in which `*` matches any characters. Case is ignored, because function names are case-insensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Patterns {
-    /// If not empty, only scripts that one of these matches are killed.
+    /// If not empty, only scripts that match one of these may be killed.
     only: Vec<String>,
-    /// Scripts that one of these matches are never killed.
+    /// Scripts that match one of these are never killed.
     never: Vec<String>,
 }
 
@@ -77,13 +77,13 @@ impl Patterns {
         Self { only: lower(only), never: lower(never) }
     }
 
-    /// True without patterns: every script may be killed.
+    /// True if there are no patterns, so that every script may be killed.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.only.is_empty() && self.never.is_empty()
     }
 
-    /// True if the script may be killed. Its name, its identity and its SHA1 are compared.
+    /// True if the script may be killed. Patterns are matched against its name, its identity and its SHA1.
     #[must_use]
     pub(crate) fn admit(&self, script: &NamedScript) -> bool {
         let is_one_of = |patterns: &[String]| {

@@ -1,4 +1,4 @@
-//! Reports of the guard's connection: input of a target's step.
+//! Reports from the guard's connection, which are input to a target's step.
 
 use super::outcome::GuardOutcome;
 use super::runs::Confirmation;
@@ -7,37 +7,37 @@ use crate::clock::Mono;
 use crate::script::NamedScript;
 use crate::text::Trouble;
 
-/// Report of the guard's connection.
+/// Report from the guard's connection.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum GuardReport {
-    /// It is logged in, or can't be.
+    /// The connection is logged in, or a problem prevents kills.
     Ready {
-        /// Reason, and what to do about it; `None` if it is logged in.
+        /// Problem and remedy; `None` if the connection is logged in and no problem is known.
         trouble: Option<Trouble>,
     },
-    /// The run is left.
+    /// The guard leaves the run alone.
     Left { order: Order, outcome: GuardOutcome },
-    /// The server reported what runs, before a kill.
+    /// The server reported what is running, before a kill.
     Confirmed {
         order: Order,
         confirmation: Confirmation,
         /// True if the server counted the reply as a BUSY error.
         counted: bool,
-        /// Name of the script or function that runs, if known.
+        /// Name of the running script or function, if known.
         script: Option<NamedScript>,
     },
-    /// The server reported what runs, between its heartbeats.
+    /// The server reported what is running, between heartbeats.
     Probed {
         confirmation: Confirmation,
         /// True if the server counted the reply as a BUSY error.
         counted: bool,
     },
-    /// The server reported that nothing runs.
+    /// The server reported that nothing is running.
     Free {
         /// Time at which the request was sent.
         since: Mono,
     },
-    /// A kill has an outcome.
+    /// The outcome of a kill is known.
     Answered {
         order: Order,
         outcome: GuardOutcome,

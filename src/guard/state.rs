@@ -1,4 +1,4 @@
-//! State of the guard of one target: the current run, what was done about it, and the kills of the last minutes.
+//! State of the guard of one target: the current run, the actions taken on it, and recent kills.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,46 +14,46 @@ use crate::parse::BusyKind;
 use crate::script::{Identity, NamedScript};
 use crate::text::Trouble;
 
-/// Time limit of a server that does not report its own: the default of all servers.
+/// Time limit assumed for a server that does not report its own: the default of all servers.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Minimum time limit at which the heartbeats of the target are frequent enough to tell runs apart: some servers are asked once
-/// a second while they are BUSY.
+/// Minimum time limit for which the target's heartbeats are frequent enough to distinguish runs; some servers are queried only
+/// once a second while they are BUSY.
 const MIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The same in intervals of heartbeats.
+/// The same minimum, as a multiple of the heartbeat interval.
 const MIN_LIMIT_HEARTBEATS: u32 = 3;
 
-/// Minimum interval of the guard's own questions.
+/// Minimum interval between the guard's own requests.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Time after `kill_after` within which a script may still be named.
+/// Time after `kill_after` during which the guard waits for the script's name.
 const NAME_GRACE: Duration = Duration::from_secs(2);
 
-/// Time after a kill from which the run counts as not ended by it.
+/// Time after which a kill is considered ineffective if the run is still BUSY.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Maximum number of kills of one run.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Maximum number of kills that are kept for the budget; enough for any budget that the configuration accepts.
+/// Maximum number of kills kept for the budget; enough for any budget that the configuration accepts.
 const MAX_KEPT: usize = 1000;
 
 /// Facts that the guard does not observe itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct GuardContext<'a> {
-    /// Role by INFO; `None` if unknown.
+    /// Role reported by INFO; `None` if unknown.
     pub(crate) role: Option<&'a str>,
     /// Time limit of the server; `None` if unknown.
     pub(crate) time_limit: Option<Duration>,
-    /// Name of the script or function that [`Guard::script`] returned.
+    /// Name of the script or function returned by [`Guard::script`].
     pub(crate) script: Option<&'a NamedScript>,
 }
 
 /// Next step of the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing, until something is observed.
+    /// Do nothing until the next observation.
     Idle,
     /// Decide again at this time.
     Wait(Mono),
@@ -63,27 +63,27 @@ pub(crate) enum Decision {
     Kill(Order),
 }
 
-/// A run, and the kill that applies to it.
+/// Run that a decision applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Order {
     /// Number of the run.
     run: u64,
-    /// Kind of what runs.
+    /// Kind of call that is running.
     pub(crate) kind: BusyKind,
 }
 
-/// Time within which a line has to arrive in the file after the server wrote it (a container runtime or a collector of logs may be in
-/// between), and the largest part of the server's time limit that this may be: one fifth.
+/// Maximum time assumed between the server writing a log line and the line arriving in the file (a container runtime or a log
+/// collector may be in between). It is capped at one fifth of the server's time limit.
 const MAX_LOG_DELAY: Duration = Duration::from_secs(1);
 const LOG_DELAYS: u32 = 5;
 
-/// Part that is kept across restarts of the exporter.
+/// State that is kept across restarts of the exporter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedGuard {
     /// Times of kills, in seconds since the Unix epoch.
     kills: Vec<u64>,
-    /// The same of kills that mode dry-run would have sent.
+    /// Times of kills that mode dry-run would have sent, in the same unit.
     dry_runs: Vec<u64>,
 }
 
@@ -99,16 +99,16 @@ impl SavedGuard {
 struct Account {
     /// Number of the run.
     run: u64,
-    /// Its beginning, and what it runs, as far as known; also after its end, at which its kill may have no answer yet.
+    /// Start of the run, and its script if known. Kept after the end of the run, because its kill may not have been answered yet.
     began: Mono,
     script: Option<Identity>,
-    /// Outcomes that were reported.
+    /// Outcomes reported for the run.
     reported: BTreeSet<GuardOutcome>,
-    /// True if the run is left, whatever is observed later.
+    /// True if the guard leaves the run alone, regardless of later observations.
     closed: bool,
-    /// True while a kill has no answer.
+    /// True while a kill awaits its reply.
     in_flight: bool,
-    /// Number of kills whose effect is not known to be none, and time of the last one.
+    /// Number of kills that may have had an effect, and time of the last kill.
     attempts: u32,
     attempted_at: Mono,
 }
@@ -120,21 +120,21 @@ pub(crate) struct Guard {
     /// Interval of heartbeats.
     heartbeat: Duration,
     runs: Runs,
-    /// Beginning of the blockage in progress, as it is shown.
+    /// Start of the current blockage, as displayed.
     blocked_since: Mono,
     account: Account,
-    /// Number of the run of the latest kill, its beginning and what it ran: its answer may come when the next run is known.
+    /// Number, start and script of the run of the latest kill, whose reply may arrive after the next run has been detected.
     sent: Option<(u64, Mono, Option<Identity>)>,
-    /// Times of kills, the oldest first; an attempt whose answer is missing counts.
+    /// Times of kills, oldest first; includes attempts without a reply.
     kills: VecDeque<Unix>,
-    /// The same of kills that mode dry-run would have sent.
+    /// Times of kills that mode dry-run would have sent, oldest first.
     dry_runs: VecDeque<Unix>,
-    /// Number of outcomes, by [`GuardOutcome::ALL`].
+    /// Number of outcomes, in the order of [`GuardOutcome::ALL`].
     totals: [u64; GuardOutcome::ALL.len()],
     latest: BTreeMap<GuardOutcome, Action>,
-    /// Reason for which the guard cannot kill at present; `None` if there is none, and before the first connection.
+    /// Reason why the guard can't kill at present; `None` if there is none, or before the first connection.
     trouble: Option<Trouble>,
-    /// True while a connection is logged in and nothing is known to be missing.
+    /// True while a connection is logged in and no problem is known.
     is_ready: bool,
 }
 
@@ -158,7 +158,7 @@ impl Guard {
         }
     }
 
-    /// Restores what a former process or configuration saved.
+    /// Restores the state saved by a previous process or configuration.
     pub(crate) fn restore(&mut self, saved: SavedGuard) {
         let times = |times: Vec<u64>| {
             let times = times.into_iter().map(|seconds| Unix::from_epoch(Duration::from_secs(seconds)));
@@ -168,36 +168,36 @@ impl Guard {
         self.dry_runs = times(saved.dry_runs);
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the state to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedGuard {
         let seconds = |times: &VecDeque<Unix>| times.iter().map(|at| at.as_secs()).collect();
         SavedGuard { kills: seconds(&self.kills), dry_runs: seconds(&self.dry_runs) }
     }
 
-    /// Rules of the operator.
+    /// The operator's rules.
     #[must_use]
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Number of outcomes; every outcome exists.
+    /// Number of occurrences of every outcome, including 0.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (GuardOutcome, u64)> {
         GuardOutcome::ALL.into_iter().zip(self.totals)
     }
 
-    /// Latest action of each outcome that there was.
+    /// Latest action for each outcome that has occurred.
     pub(crate) fn latest(&self) -> impl Iterator<Item = &Action> {
         self.latest.values()
     }
 
-    /// True while a connection is logged in and nothing is known to be missing.
+    /// True while a connection is logged in and no problem is known.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
         self.is_ready
     }
 
-    /// Reason for which the guard could not kill now, if known.
+    /// Reason why the guard can't kill at present, if known.
     #[must_use]
     pub(crate) fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
@@ -216,21 +216,21 @@ impl Guard {
         self.runs.current()?.script.as_ref()
     }
 
-    /// Notes what runs.
+    /// Records a reply that shows what is running.
     pub(crate) fn busy(&mut self, confirmation: Confirmation, limit: Option<Duration>, now: Timestamps) {
         self.runs.busy(confirmation, now.mono, Self::limit(limit));
         self.note_run();
     }
 
-    /// Notes a line of the server's log.
+    /// Records a line of the server's log.
     pub(crate) fn logged(&mut self, line: NamedLine, limit: Option<Duration>) {
         let delay = MAX_LOG_DELAY.min(Self::limit(limit) / LOG_DELAYS);
         self.runs.logged(NamedLine { written_after: line.written_after - delay, ..line });
         self.note_run();
     }
 
-    /// Notes the beginning of the blockage in progress, if there is one. No run counts from before it, so that no action
-    /// contradicts the duration that is shown.
+    /// Records the start of the current blockage, if any. No run is counted from an earlier time, so that no action contradicts
+    /// the displayed duration.
     pub(crate) fn blocked_since(&mut self, began: Option<Mono>) {
         if let Some(began) = began {
             self.blocked_since = began;
@@ -238,7 +238,7 @@ impl Guard {
         }
     }
 
-    /// Notes what is known about the current run, and begins the account of a new one.
+    /// Updates the account of the current run, or opens one for a new run.
     fn note_run(&mut self) {
         let Some(run) = self.runs.current() else { return };
         if run.id != self.account.run {
@@ -250,19 +250,19 @@ impl Guard {
         }
     }
 
-    /// Notes that the server was free after a request was sent at `sent`, or can't be reached.
+    /// Records that the server was free after a request was sent at `sent`, or is unreachable.
     pub(crate) fn free(&mut self, sent: Mono) {
         self.runs.end(sent);
     }
 
-    /// Time limit of the server; the default of all servers if unknown.
+    /// Time limit of the server, or the default of all servers if unknown.
     #[must_use]
     pub(crate) fn limit(known: Option<Duration>) -> Duration {
         known.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// Returns the time at which the guard has to ask what runs, if the heartbeats are not frequent enough for a server with this
-    /// time limit.
+    /// Returns the time at which the guard must query what is running, if heartbeats are not frequent enough for a server with
+    /// this time limit.
     #[must_use]
     pub(crate) fn probe_at(&self, limit: Option<Duration>) -> Option<Mono> {
         let (run, limit) = (self.runs.current()?, Self::limit(limit));
@@ -291,7 +291,7 @@ impl Guard {
         }
     }
 
-    /// Returns the first rule that forbids the kill of a run for which it is time.
+    /// Returns the first objection to killing a run that is due.
     fn objection(&self, run: &Run, facts: GuardContext<'_>, due: Mono, now: Timestamps) -> Option<Objection> {
         use Objection::{Outcome as Forbidden, Wait};
         let Policy { mode, scripts, unknown, functions, budget, .. } = &self.policy;
@@ -309,7 +309,7 @@ impl Guard {
                         return Some(Forbidden(GuardOutcome::Excluded));
                     }
                 }
-                // It has just been named.
+                // The run has only just been identified, and `facts` do not have its name yet.
                 (Some(_), _) => return Some(Wait(now.mono)),
                 (None, _) if *unknown == UnknownScript::Leave => {
                     let at = due + NAME_GRACE;
@@ -326,7 +326,7 @@ impl Guard {
             }
         }
         let kills = if *mode == Mode::Kill { &self.kills } else { &self.dry_runs };
-        // A clock that was set back makes the time since a kill 0, so that the kill counts.
+        // If the clock was set back, the time since a kill is 0, so the kill still counts.
         let recent = kills.iter().filter(|at| now.unix.since(**at) < budget.per).count();
         if recent >= budget.max_kills {
             return Some(Forbidden(GuardOutcome::Budget));
@@ -334,8 +334,8 @@ impl Guard {
         (*mode == Mode::DryRun).then_some(Forbidden(GuardOutcome::DryRun))
     }
 
-    /// Notes the reply of the server that says what runs, and decides again. If the kill is still right, it counts as sent, and
-    /// the order is returned.
+    /// Records the server's reply about what is running, and decides again. If the decision is still to kill, the kill is
+    /// recorded as sent and the order is returned.
     pub(crate) fn confirm(
         &mut self,
         order: Order,
@@ -356,7 +356,7 @@ impl Guard {
         Some(order)
     }
 
-    /// Reports that a run is left. Returns the action if it is to be logged.
+    /// Reports that the guard leaves a run alone. Returns the action if it should be logged.
     pub(crate) fn leave(&mut self, order: Order, outcome: GuardOutcome, now: Timestamps) -> Option<Action> {
         if outcome == GuardOutcome::DryRun && order.run == self.account.run {
             keep(&mut self.dry_runs, now.unix);
@@ -395,7 +395,7 @@ impl Guard {
         action
     }
 
-    /// Reports that a run can't be killed, because there is no connection. Returns the action if it is to be logged.
+    /// Reports that a run can't be killed because there is no connection. Returns the action if it should be logged.
     pub(crate) fn unreachable(&mut self, order: Order, detail: String, now: Timestamps) -> Option<Action> {
         self.report(order, GuardOutcome::Unreachable, Some(detail), now)
     }
@@ -433,8 +433,8 @@ impl Guard {
         Some(action)
     }
 
-    /// Notes that a connection is logged in, or the reason for which the guard could not kill now. Returns true if that is to be
-    /// logged: a reason has come or gone.
+    /// Records that a connection is logged in, or the reason why the guard can't kill at present. Returns true if this should be
+    /// logged: a reason has appeared or disappeared.
     pub(crate) fn set_ready(&mut self, trouble: Option<Trouble>) -> bool {
         let is_news = self.trouble.is_some() != trouble.is_some();
         self.is_ready = trouble.is_none();
@@ -442,7 +442,7 @@ impl Guard {
         is_news
     }
 
-    /// Adds what the slow log tells of a blockage from `began` to `ended` to the latest actions about it.
+    /// Adds the script and caller of a blockage from `began` to `ended` to the latest actions during it.
     pub(crate) fn explain(
         &mut self,
         began: Unix,
@@ -451,7 +451,7 @@ impl Guard {
         caller: Option<&Caller>,
     ) {
         for action in self.latest.values_mut() {
-            // The end of a blockage is noticed a moment after a kill.
+            // An action may be recorded shortly after the end of its blockage.
             if action.at < began || action.at > ended + RETRY_AFTER {
                 continue;
             }
@@ -470,11 +470,11 @@ impl Guard {
 enum Objection {
     /// Decide again at this time.
     Wait(Mono),
-    /// A rule.
+    /// Outcome of the rule that forbids the kill.
     Outcome(GuardOutcome),
 }
 
-/// Adds a time, and drops the oldest ones.
+/// Adds a time, and drops the oldest above [`MAX_KEPT`].
 fn keep(times: &mut VecDeque<Unix>, at: Unix) {
     times.push_back(at);
     while times.len() > MAX_KEPT {
@@ -484,7 +484,7 @@ fn keep(times: &mut VecDeque<Unix>, at: Unix) {
 
 #[cfg(test)]
 impl Guard {
-    /// Latest time at which the current run can have begun.
+    /// Latest possible start of the current run.
     pub(super) fn runs_began(&self) -> Option<Mono> {
         self.runs.current().map(|run| run.began)
     }

@@ -56,13 +56,13 @@ fn confirmation(kind: BusyKind, sent: u64) -> Confirmation {
     Confirmation { kind, named: None, sent: mono(sent) }
 }
 
-/// Line of the log, read at `read` by a follower that reads every 100 ms.
+/// Log line, read at `read` by a reader that polls every 100 ms.
 fn line(script: Identity, running_for: u64, read: u64) -> NamedLine {
     let named = Named { kind: BusyKind::Script, script, running_for: ms(running_for) };
     NamedLine { named, written_after: mono(read.saturating_sub(100)), read: mono(read) }
 }
 
-/// Has a heartbeat answered BUSY immediately, every 200 ms from `from` on.
+/// Records an immediate BUSY reply to a heartbeat every 200 ms from `from` to `to`.
 fn busy(guard: &mut Guard, kind: BusyKind, from: u64, to: u64) {
     for sent in (from..=to).step_by(200) {
         guard.busy(confirmation(kind, sent), Some(ms(LIMIT)), at(sent + 1));
@@ -76,7 +76,7 @@ fn decide(guard: &Guard, now: u64) -> Decision {
     guard.decide(facts, at(now))
 }
 
-/// Confirms a kill immediately, as a master that runs what it ran before.
+/// Confirms a kill immediately, on a master that still runs the same kind of call.
 fn confirm(guard: &mut Guard, order: Order, now: u64) -> Option<Order> {
     let script = guard.script().map(named);
     let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: script.as_ref() };
@@ -115,7 +115,7 @@ fn a_run_is_killed_once_it_has_run_for_long_enough() {
 }
 
 #[test]
-fn a_time_limit_above_kill_after_is_waited_for() {
+fn the_guard_waits_for_a_time_limit_longer_than_kill_after() {
     let mut guard = guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
     guard.busy(confirmation(BusyKind::Script, 4000), Some(ms(LIMIT)), at(LIMIT));
     kill(decide(&guard, LIMIT));
@@ -126,13 +126,13 @@ fn a_time_limit_above_kill_after_is_waited_for() {
 }
 
 #[test]
-fn a_gap_into_which_another_run_fits_begins_the_count_anew() {
+fn a_gap_that_could_hide_another_run_restarts_the_count() {
     let mut guard = guard(policy(Mode::Kill));
     busy(&mut guard, BusyKind::Script, 5000, 9000);
-    // It may have ended right after 9000, and another have been BUSY at 14050.
+    // The run may have ended right after 9000, and another one may have been BUSY at 14050.
     guard.busy(confirmation(BusyKind::Script, 9200), Some(ms(LIMIT)), at(14_050));
     assert_eq!(decide(&guard, 14_100), Decision::Wait(mono(19_050)));
-    // A confirmation that is late does the same.
+    // A late confirmation has the same effect.
     busy(&mut guard, BusyKind::Script, 14_100, 18_900);
     let order = kill(decide(&guard, 19_050));
     let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
@@ -141,10 +141,10 @@ fn a_gap_into_which_another_run_fits_begins_the_count_anew() {
     assert_eq!(decide(&guard, 24_200), Decision::Wait(mono(29_200)));
 }
 
-/// The first BUSY reply is to a request that was sent when the script began. It was not BUSY then, so no other run fits between
-/// that reply and the next one, and the name stays.
+/// The first BUSY reply is to a request that was sent when the script began. The script was not BUSY at that time, so no other
+/// run fits between this reply and the next one, and the name is kept.
 #[test]
-fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
+fn a_first_reply_that_waited_for_the_time_limit_is_not_a_gap() {
     let mut guard = guard(policy(Mode::Kill));
     guard.free(mono(0));
     guard.busy(confirmation(BusyKind::Script, 50), Some(ms(LIMIT)), at(LIMIT + 10));
@@ -154,7 +154,7 @@ fn a_first_reply_that_waited_for_the_time_limit_is_no_gap() {
     assert_eq!(decide(&guard, LIMIT + 200), Decision::Wait(mono(10_010)));
 }
 
-/// The answer to a kill is read after a reply about the next run.
+/// The reply to a kill is read after a reply about the next run.
 #[test]
 fn a_late_answer_tells_about_the_run_that_was_killed() {
     let mut guard = guard(policy(Mode::Kill));
@@ -168,9 +168,9 @@ fn a_late_answer_tells_about_the_run_that_was_killed() {
     assert_eq!((action.script, action.ran_for), (Some(script('a')), ms(16_001)));
 }
 
-/// A run counts from the beginning of the blockage that is shown, if that is later than what the guard knows.
+/// A run is counted from the displayed start of the blockage if that is later than the guard's own estimate.
 #[test]
-fn no_run_counts_from_before_the_blockage_that_is_shown() {
+fn a_run_never_counts_from_before_the_blockage_shown() {
     let mut guard = guard(policy(Mode::Kill));
     guard.busy(confirmation(BusyKind::Script, 4900), Some(ms(LIMIT)), at(5000));
     assert_eq!(decide(&guard, 5000), Decision::Wait(mono(10_000)));
@@ -197,7 +197,7 @@ fn another_kind_is_another_run() {
 }
 
 #[test]
-fn function_stats_tell_the_run_exactly() {
+fn function_stats_identify_the_run_exactly() {
     let mut guard = guard(policy(Mode::Kill));
     let stats = |name: &str, sent: u64, running_for: u64| Confirmation {
         named: Some(Named {
@@ -207,7 +207,7 @@ fn function_stats_tell_the_run_exactly() {
         }),
         ..confirmation(BusyKind::Function, sent)
     };
-    // Noticed late: it has run for 9 s.
+    // Detected late: the function has been running for 9 s.
     guard.busy(stats("f", 20_000, 9000), Some(ms(LIMIT)), at(20_001));
     assert_eq!(decide(&guard, 20_001), Decision::Wait(mono(21_001)));
     let order = kill(decide(&guard, 21_001));
@@ -282,7 +282,7 @@ fn a_script_that_is_named_late_is_judged_by_its_name() {
         let scripts = Patterns::new(&[], &[never.to_owned()]);
         let mut guard = guard(Policy { scripts, ..policy(Mode::Kill) });
         busy(&mut guard, BusyKind::Script, 5000, 10_000);
-        assert_eq!(decide(&guard, 10_100), Decision::Wait(mono(12_001)), "its name may still come");
+        assert_eq!(decide(&guard, 10_100), Decision::Wait(mono(12_001)), "its name may still arrive");
         guard.logged(line(script('a'), 5000, 5300), Some(ms(LIMIT)));
         if killed {
             kill(decide(&guard, 10_101));
@@ -293,18 +293,18 @@ fn a_script_that_is_named_late_is_judged_by_its_name() {
 }
 
 #[test]
-fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
+fn a_log_line_about_an_earlier_run_does_not_name_the_current_one() {
     let mut guard = guard(policy(Mode::Kill));
     busy(&mut guard, BusyKind::Script, 5000, 6000);
     guard.logged(line(script('a'), 5000, 5100), Some(ms(LIMIT)));
     assert_eq!(guard.script(), Some(&script('a')));
     guard.busy(confirmation(BusyKind::Script, 6200), Some(ms(LIMIT)), at(11_100));
-    assert_eq!(guard.script(), None, "another run fits between");
+    assert_eq!(guard.script(), None, "another run fits in between");
     guard.logged(line(script('a'), 5000, 10_900), Some(ms(LIMIT)));
     assert_eq!(guard.script(), None);
     guard.logged(line(script('b'), 5000, 11_200), Some(ms(LIMIT)));
     assert_eq!(guard.script(), Some(&script('b')));
-    // A second line is about a second run.
+    // A second line belongs to a second run.
     busy(&mut guard, BusyKind::Script, 11_300, 13_000);
     assert_eq!(guard.script(), Some(&script('b')), "still the same");
     guard.logged(line(script('b'), 5000, 18_500), Some(ms(LIMIT)));
@@ -314,9 +314,10 @@ fn a_line_of_the_log_about_an_earlier_run_names_nothing() {
     assert_eq!(guard.script(), None, "the server was free after its beginning");
 }
 
-/// One connection waits for a reply about the first script, while another one finds the server free, and then BUSY with the second.
+/// One connection waits for a reply about the first script, while another one finds the server free and then BUSY with the second
+/// script.
 #[test]
-fn a_late_busy_reply_says_nothing_about_the_time_after_a_free_one() {
+fn a_late_busy_reply_does_not_backdate_a_run() {
     let (mut guard, limit) = (guard(policy(Mode::Kill)), Some(ms(100)));
     guard.free(mono(139));
     guard.busy(confirmation(BusyKind::Script, 83), limit, at(307));
@@ -324,27 +325,28 @@ fn a_late_busy_reply_says_nothing_about_the_time_after_a_free_one() {
     assert_eq!(guard.runs_began(), Some(mono(217)), "it began at 211");
 }
 
-/// A script follows a killed one immediately. All requests wait until it is BUSY, so only its line shows that it is one run.
+/// A script starts immediately after another one is killed. All requests wait until it is BUSY, so only its log line shows that
+/// it is a single run.
 #[test]
-fn the_line_of_a_script_that_follows_another_shows_that_it_is_one_run() {
+fn a_log_line_shows_that_the_following_script_is_a_single_run() {
     let scripts = Patterns::new(&[], &["b*".to_owned()]);
     let mut guard = guard(Policy { scripts, kill_after: ms(LIMIT), ..policy(Mode::Kill) });
     busy(&mut guard, BusyKind::Script, 5000, 5200);
     guard.logged(line(script('a'), 5000, 5030), Some(ms(LIMIT)));
-    // It is killed at 5250. The next script is BUSY at 10,250.
+    // The first script is killed at 5250. The next one is BUSY at 10,250.
     guard.logged(line(script('c'), 5002, 10_270), Some(ms(LIMIT)));
     guard.busy(confirmation(BusyKind::Script, 5255), Some(ms(LIMIT)), at(10_280));
     guard.busy(confirmation(BusyKind::Script, 5260), Some(ms(LIMIT)), at(10_290));
     assert_eq!(guard.script(), Some(&script('c')));
     let order = kill(decide(&guard, 10_300));
     assert_eq!(confirm(&mut guard, order, 10_300), Some(order));
-    // Another one may have followed before this reply.
+    // Another script may have followed before this reply.
     guard.busy(confirmation(BusyKind::Script, 10_310), Some(ms(LIMIT)), at(15_400));
     assert_eq!(guard.script(), None);
 }
 
 #[test]
-fn the_budget_is_kept_over_a_restart() {
+fn the_budget_is_kept_across_a_restart() {
     let mut guard = guard(policy(Mode::Kill));
     for round in 0..4 {
         let base = round * 20_000;
@@ -362,7 +364,7 @@ fn the_budget_is_kept_over_a_restart() {
     after.restore(guard.saved());
     busy(&mut after, BusyKind::Script, 65_000, 69_800);
     assert_eq!(left(decide(&after, 70_001)), GuardOutcome::Budget);
-    // The first is no longer in the period.
+    // The first kill is no longer within the period.
     busy(&mut after, BusyKind::Script, 70_000, 610_100);
     kill(decide(&after, 610_200));
 }
@@ -415,18 +417,18 @@ fn a_late_answer_is_reported_as_such() {
     assert_eq!(GuardOutcome::of_reply(Err(&busy), ms(1), ms(LIMIT)), GuardOutcome::OtherKind);
 }
 
-/// Something that a guard observes.
+/// Step of a random sequence of observations.
 #[derive(Debug, Clone)]
 enum Step {
     Pause(u64),
-    /// A reply that took this time.
+    /// BUSY reply, and the time that it took, ms.
     Busy(BusyKind, u64),
     Stats(char, u64),
     Logged(char, u64),
     Free,
     Role(Option<&'static str>),
     Limit(Option<u64>),
-    /// The guard acts on its decision; the confirmation is of this kind, and the kill is answered so.
+    /// The guard acts on its decision, with this kind of confirmation and this outcome of the kill.
     Act(BusyKind, GuardOutcome),
     Restart,
 }
@@ -481,7 +483,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Any order of observations: a kill is permitted only if no rule forbids it.
+    /// For any order of observations, a kill is permitted only if no rule forbids it.
     #[test]
     fn no_order_of_observations_leads_to_a_forbidden_kill(
         policy in policies(),
@@ -530,7 +532,7 @@ proptest! {
                             let permitted = guard.confirm(order, confirmation(kind, now), facts, at(now + 1));
                             now += 1;
                             let Some(order) = permitted else { continue };
-                            // What runs now, by all that was observed.
+                            // The permitted kill must agree with everything observed so far.
                             prop_assert_eq!(order.kind, kind);
                             prop_assert!(kind != BusyKind::Module);
                             prop_assert_eq!(policy.mode, Mode::Kill);
@@ -560,13 +562,13 @@ proptest! {
         }
     }
 
-    /// Runs one after the other on a server that is asked all the time, with replies that are read late: the guard never
-    /// takes a run for older than it is.
+    /// For consecutive runs on a server that is queried continuously, with replies that are read late, the guard never
+    /// overestimates the age of a run.
     #[test]
-    fn a_run_is_never_taken_for_older_than_it_is(
+    fn the_age_of_a_run_is_never_overestimated(
         runs in prop::collection::vec((0_u64..800, 1_u64..9000, any::<bool>()), 1..12),
         delays in prop::collection::vec(prop_oneof![9 => 0_u64..60, 1 => 0_u64..2500], 1..40),
-        // Percent of the time limit.
+        // Percentage of the time limit.
         lags in prop::collection::vec(0_u64..20, 1..12),
         reads in prop::collection::vec((prop_oneof![9 => 0_u64..30, 1 => 0_u64..9000], any::<bool>()), 1..40),
         pause in 50_u64..400,
@@ -582,8 +584,8 @@ proptest! {
             begin += length;
         }
         let names: Vec<Identity> = "0123456789ab".chars().map(script).collect();
-        // A script that passes the limit has a line, which is in the file a little later. The log is read all the time, too; a read
-        // may hang.
+        // A script that exceeds the limit is logged, and its line reaches the file with a delay. The log is also read continuously,
+        // and a read may hang.
         let mut written = spans
             .iter()
             .zip(&names)
@@ -608,7 +610,7 @@ proptest! {
         let (mut now, mut delays) = (0, delays.into_iter().cycle());
         while now < begin + 1000 {
             let sent = now;
-            // The server answers when it is free, or BUSY.
+            // The server replies when it is free or when a run is BUSY.
             let mut replied = sent;
             let busy = loop {
                 let Some(index) = spans.iter().position(|(from, to, _)| (*from..*to).contains(&replied)) else {

@@ -1,4 +1,4 @@
-//! Documentation of the linter, made from the rules and a template.
+//! Documentation of the linter, generated from the rules and a template.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use crate::lint::rule::{Example, Rule};
 use crate::lint::rules::RULES;
 
-/// Parts that are written by hand.
+/// Hand-written parts of the documentation.
 const TEMPLATE: &str = include_str!("document.md");
 
-/// Text of `docs/lint.md`.
+/// Contents of `docs/lint.md`.
 #[must_use]
 pub fn document() -> String {
     TEMPLATE.replace("{table}", &table()).replace("{sections}", &sections())

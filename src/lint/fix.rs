@@ -1,4 +1,4 @@
-//! Corrections that change nothing but what a rule reports.
+//! Corrections of reported code that change nothing else.
 
 use crate::lint::analysis::limits::Limits;
 use crate::lint::linter;
@@ -6,13 +6,13 @@ use crate::lint::rule::Origin;
 use crate::lint::source::header::{Flags, Header};
 use crate::lua::Position;
 
-/// Mark that editors write at the beginning of a file. Servers reject it.
+/// Mark that some editors write at the beginning of a file. Servers reject it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Corrected source; `None` if there is nothing to correct. A byte order mark is removed, and the flag `no-writes` is added to
+/// Returns the corrected source, or `None` if there is nothing to correct. Removes a byte order mark, and adds the flag `no-writes` to
 /// the `#!` line of a script that only reads.
 pub(crate) fn fixed(source: &str) -> Option<String> {
-    // Bytes that are not UTF-8 were replaced.
+    // Bytes that are not UTF-8 were replaced, so the file can't be written back.
     if source.contains(char::REPLACEMENT_CHARACTER) {
         return None;
     }
@@ -21,7 +21,7 @@ pub(crate) fn fixed(source: &str) -> Option<String> {
     with_flag.or_else(|| (body.len() < source.len()).then(|| body.to_owned()))
 }
 
-/// True if a script with a `#!` line only reads, and its flags don't say so.
+/// True if a script with a `#!` line only reads, but lacks the flag `no-writes`.
 fn lacks_no_writes(source: &str) -> bool {
     matches!(Header::parse(source), (Header::Script(Flags::Others), _))
         && linter::in_thread(|| linter::check(source, Origin::File, &Limits::default(), &[])).is_some_and(
@@ -38,7 +38,7 @@ fn with_no_writes(source: &str) -> Option<String> {
     let end = source.find(['\r', '\n']).unwrap_or(source.len());
     let (line, rest) = source.split_at_checked(end)?;
     let line = match line.split_once("flags=") {
-        // Quotes around the flags are not worth the effort.
+        // Quoted flags are not corrected.
         Some((_, flags)) if flags.contains(['"', '\'']) => return None,
         Some((before, flags)) => {
             let (flags, after) = flags.split_at_checked(flags.find([' ', '\t']).unwrap_or(flags.len()))?;

@@ -1,4 +1,4 @@
-//! One source through all stages: tokens, syntax tree, facts, rules, suppressions.
+//! Runs all stages on one source: tokens, syntax tree, facts, rules, suppressions.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,19 +16,19 @@ use crate::lint::source::suppressions::{Scope, Suppressions};
 use crate::lint::source::syntax::{Expr, ExprId, Script, Value, Variable};
 use crate::lua::{Position, Token, tokens};
 
-/// Size of the stack of the thread that checks a script. Memory is only used as far as the script is nested.
+/// Stack size of the thread that checks a script. How much of it is used depends on the nesting of the script.
 const STACK_SIZE: usize = 64 << 20;
 
-/// Maximum number of tokens of a script without commands, KEYS and ARGV; longer sources may be for another program.
+/// Maximum number of tokens in a script without commands, KEYS and ARGV; a longer source may be for another program.
 const MAX_BARE_TOKENS: usize = 40;
 
-/// Doubt about a literal.
-const JOINED: Option<&str> = Some("; fine if the program joins other texts to this one");
+/// Doubt about a finding in a literal, which may be only a part of a script.
+const JOINED: Option<&str> = Some("; fine if the program concatenates this literal with other strings");
 
 /// Name of the thread that checks a script.
 pub(crate) const THREAD: &str = "lint";
 
-/// Runs `work` in a thread with a stack of [`STACK_SIZE`]; returns `None` if it panicked.
+/// Runs `work` on a thread with a stack of [`STACK_SIZE`] bytes; returns `None` if it panicked.
 pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK_SIZE);
@@ -37,9 +37,8 @@ pub(crate) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     })
 }
 
-/// Checks a source with the rules that are on by default or `enabled` by name, given the limits of the scripts next to it. Returns
-/// what they report, in the order of the source, and the number of diagnostics that were suppressed. The stack that this takes grows
-/// with the nesting of the source.
+/// Checks a source with the rules that are on by default or named in `enabled`, given the limits that neighbouring scripts set. Returns
+/// the diagnostics in source order, and the number of suppressed ones. The stack usage grows with the nesting of the source.
 pub(crate) fn check(
     text: &str,
     origin: Origin,
@@ -83,7 +82,7 @@ pub(crate) fn check(
         error: script.as_ref().err(),
     };
 
-    // Nothing else can be said of the Lua of another program.
+    // No other rule applies to Lua for another program.
     let applies = |rule: &Rule| source.foreign.is_none() || rule.name == "other-lua";
     let rules = || RULES.iter().filter(|rule| is_enabled(rule) && applies(rule));
     let checks = || rules().map(|rule| rule.check);
@@ -120,7 +119,7 @@ pub(crate) fn check(
     (diagnostics, count)
 }
 
-/// Limits of a script; none if it can't be parsed.
+/// Limits that a script sets; none if it can't be parsed.
 pub(crate) fn limits(text: &str) -> Limits {
     let text = with_escaped_line_ends(text);
     let (_, body) = Header::parse(&text);
@@ -129,22 +128,22 @@ pub(crate) fn limits(text: &str) -> Limits {
     parse(&body, &tokens).map(|script| Limits::of(&script)).unwrap_or_default()
 }
 
-/// Reason for which a finding about the text of a source may be none of a script that a server gets.
+/// Reason why a finding in a source may not apply to the script that the server receives.
 fn doubt(source: &Source<'_>, rule: &Rule) -> Option<&'static str> {
     match rule.name {
         "syntax-error" if source.origin.is_literal() => JOINED,
-        // Another line may declare it.
+        // Another line of the script may declare the variable.
         "global-write" if source.origin.is_literal() && source.text.trim().lines().count() == 1 => JOINED,
         "global-write" | "invalid-shebang" | "syntax-error" | "template"
             if !source.is_for_redis && source.tokens.len() > MAX_BARE_TOKENS =>
         {
-            Some("; fine if the file is for another program: nothing in it is of Redis")
+            Some("; fine if the file is for another program: nothing in it is specific to Redis")
         }
         _ => None,
     }
 }
 
-/// Table with functions that a source returns to `require`, and its position.
+/// Table of functions that a source returns, as a module for `require` does, and its position.
 fn module(script: &Script) -> Option<(Position, &str)> {
     let main = script.functions.get(script.main)?;
     main.returns.iter().find_map(|returned| {
@@ -156,8 +155,8 @@ fn module(script: &Script) -> Option<(Position, &str)> {
     })
 }
 
-/// First global of a source that only assigns tables or several constants to globals, and its position: the configuration of
-/// another program.
+/// First global, and its position, of a source that only assigns tables or several constants to globals. Such a source is the
+/// configuration of another program.
 fn settings(script: &Script) -> Option<(Position, &str)> {
     let main = script.functions.get(script.main)?;
     let is_table = |(_, variable): (_, &Variable)| {
@@ -182,7 +181,8 @@ fn settings(script: &Script) -> Option<(Position, &str)> {
     Some((first.position, first.name.as_str()))
 }
 
-/// Replaces line ends of two characters behind a backslash. To Lua each is one line end; the lexer knows only `\n` there.
+/// Replaces two-character line endings after a backslash with `\n`. Lua treats each as one line ending, but the lexer accepts only `\n`
+/// there.
 fn with_escaped_line_ends(text: &str) -> Cow<'_, str> {
     let mut text = Cow::from(text);
     for end in ["\\\r\n", "\\\n\r"] {
@@ -193,7 +193,7 @@ fn with_escaped_line_ends(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// Removes the diagnostics that are suppressed.
+/// Removes suppressed diagnostics.
 fn suppress<'a>(
     diagnostics: &mut Vec<Diagnostic>,
     suppressions: &'a Suppressions<'a>,

@@ -1,7 +1,7 @@
 //! Linter of Lua scripts: `redis-script-exporter lint`.
 //!
-//! `source` reads a script (first line, tokens, suppressions, syntax tree), `analysis` derives facts (calls of commands, origins
-//! of values, long loops), `rules` check them, `linter` runs all of it, `output` makes text, JSON and SARIF of the findings.
+//! `source` parses a script (first line, tokens, suppressions, syntax tree), `analysis` derives facts (command calls, origins of
+//! values, long loops), `rules` checks the facts, `linter` runs all stages, and `output` renders the findings as text, JSON and SARIF.
 
 mod analysis;
 mod document;
@@ -30,8 +30,8 @@ pub(crate) use self::output::text::print as print_text;
 pub use self::rule::{Rule, Severity};
 pub use self::rules::{RULES, rule};
 
-/// Checks a script, given the limits of the scripts next to it. Returns its findings, and the number of findings that its comments
-/// suppress. Rules that are off by default are checked if they are `enabled` by name.
+/// Checks a script, given the limits that neighbouring scripts set. Returns its findings, and the number of findings that its comments
+/// suppress. Rules that are off by default run only if `enabled` contains their names.
 #[must_use]
 pub fn lint(file: &str, source: &str, limits: &Limits, enabled: &[String]) -> (Vec<Finding>, usize) {
     let (diagnostics, suppressed) = checked(source, rule::Origin::File, limits, enabled);
@@ -40,7 +40,7 @@ pub fn lint(file: &str, source: &str, limits: &Limits, enabled: &[String]) -> (V
     (findings.collect(), suppressed)
 }
 
-/// Checks a script in a literal of a file, as [`lint`] does. Positions are those of the file.
+/// Checks a script in a string literal, like [`lint`]. The positions of the findings are those in the file.
 #[must_use]
 pub(crate) fn lint_embedded(
     file: &str,
@@ -74,12 +74,12 @@ fn checked(
     checked.unwrap_or_else(|| (vec![rules::unchecked()], 0))
 }
 
-/// Limits that a script sets to its collections.
+/// Limits that a script sets on its collections.
 pub(crate) fn limits(source: &str) -> Limits {
     linter::in_thread(|| linter::limits(source)).unwrap_or_default()
 }
 
-/// Use of KEYS and ARGV in a script; nothing if it can't be parsed.
+/// Uses of KEYS and ARGV in a script; empty if it can't be parsed.
 pub(crate) fn uses(source: &str) -> Uses {
     let (_, body) = source::header::Header::parse(source);
     let parsed = linter::in_thread(|| {
@@ -89,7 +89,7 @@ pub(crate) fn uses(source: &str) -> Uses {
     parsed.unwrap_or_default()
 }
 
-/// Names of the rules that are only checked when they are enabled.
+/// Names of the rules that are off by default.
 pub(crate) fn off_by_default() -> impl Iterator<Item = &'static str> {
     RULES.iter().filter(|rule| !rule.on_by_default).map(|rule| rule.name)
 }

@@ -1,4 +1,4 @@
-//! Declaration of rules, and what their checks take and return.
+//! Declaration of rules, and the inputs and outputs of their checks.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::lua::{Position, Token};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Fine if something stays small that the script does not show, or worth knowing.
+    /// Worth knowing, or harmless as long as something that the script does not show stays small.
     Info,
     /// Blocks the server once there is enough data: the script shows what grows, and nothing that limits it.
     Warning,
@@ -39,31 +39,31 @@ impl Severity {
     }
 }
 
-/// Rule: its declaration, documentation and check. Rules are equal if their names are.
+/// Declaration, documentation and check of a rule. Rules are equal if their names are.
 pub struct Rule {
-    /// Name, which suppressions use.
+    /// Name, as used in suppressions.
     pub name: &'static str,
     /// Maximum severity of its findings.
     pub severity: Severity,
-    /// False if the rule is only checked when `--enable` names it.
+    /// False if the rule runs only with `--enable`.
     pub on_by_default: bool,
     /// Code that the rule reports.
     pub summary: &'static str,
     /// Code to write instead.
     pub instead: &'static str,
-    /// Reason for the rule, as Markdown.
+    /// Rationale, as Markdown.
     pub(crate) why: &'static str,
-    /// Scripts for the documentation; `None` where they would be too long.
+    /// Example for the documentation; `None` if it would be too long.
     pub(crate) example: Option<Example>,
     pub(crate) check: Check,
 }
 
-/// Documentation of the rules.
+/// URL of the documentation.
 const DOCUMENTATION: &str =
     "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/lint.md";
 
 impl Rule {
-    /// Address of its documentation.
+    /// URL of the rule's documentation.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{DOCUMENTATION}#{}", self.name)
@@ -84,7 +84,7 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// Example of a rule. A test lints both scripts.
+/// Example scripts of a rule. A test lints both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Example {
     /// Script that the rule reports.
@@ -93,25 +93,25 @@ pub(crate) struct Example {
     pub(crate) good: &'static str,
 }
 
-/// Check of a rule, by its input.
+/// Check of a rule, by the input that it takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Check {
-    /// Checks a script that could be parsed.
+    /// Checks a parsed script.
     Script(fn(&ScriptFacts<'_>, Header) -> Vec<Diagnostic>),
-    /// Checks any source.
+    /// Checks a source, whether or not it can be parsed.
     Source(fn(&Source<'_>) -> Vec<Diagnostic>),
     /// Checks the suppressions, after all other checks.
     Suppressions(fn(&Suppressed<'_>) -> Vec<Diagnostic>),
 }
 
-/// Place of a source.
+/// Origin of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// File of its own.
+    /// Lua file.
     File,
-    /// Literal in a file of another language, to which the program may join other texts.
+    /// String literal in a file of another language. The program may concatenate it with other strings.
     Literal {
-        /// True if the file trims lists.
+        /// True if the file mentions LTRIM.
         trims_lists: bool,
     },
 }
@@ -122,32 +122,32 @@ impl Origin {
     }
 }
 
-/// Source before it is analysed.
+/// Input of [`Check::Source`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) text: &'a str,
     pub(crate) origin: Origin,
-    /// Tokens without those of the `#!` line.
+    /// Tokens after the `#!` line.
     pub(crate) tokens: &'a [Token<'a>],
-    /// Parameters that a client replaces (`@key`); their mark is replaced in the tokens.
+    /// Parameters that a client replaces (`@key`). In `tokens`, their special characters are replaced with `_`.
     pub(crate) parameters: &'a [(Position, String)],
-    /// Positions of globals that neither Lua, the server nor the script defines.
+    /// Positions of globals that neither Lua nor the server nor the script defines.
     pub(crate) undefined: &'a BTreeSet<Position>,
-    /// True for a script of Redis, false if nothing in the source is of Redis.
+    /// False if nothing in the source is specific to Redis; always true for a literal.
     pub(crate) is_for_redis: bool,
-    /// Name that tells that the source is for another program, and its position. Only `other-lua` is checked then.
+    /// Name that identifies the source as Lua for another program, and its position. If it is set, only `other-lua` runs.
     pub(crate) foreign: Option<(Position, &'a str)>,
-    /// Reason for which it can't be analysed.
+    /// Reason why the source can't be analysed.
     pub(crate) error: Option<&'a ParseError>,
 }
 
-/// Suppressions of a source, and what they suppressed.
+/// Input of [`Check::Suppressions`].
 #[derive(Debug)]
 pub(crate) struct Suppressed<'a> {
     pub(crate) suppressions: &'a Suppressions<'a>,
     /// Suppressions of enabled rules that suppressed nothing.
     pub(crate) unused: Vec<Suppression<'a>>,
-    /// Suppressions that name no rule.
+    /// Suppressions of unknown rules.
     pub(crate) unknown: Vec<Suppression<'a>>,
 }
 
@@ -157,7 +157,8 @@ pub(crate) struct Diagnostic {
     pub(crate) rule: &'static Rule,
     pub(crate) severity: Severity,
     pub(crate) position: Position,
-    /// Reason for the finding. `{line}` stands for the line of `related`, which the source of a literal does not know.
+    /// Reason for the finding. `{line}` is a placeholder for the line of `related`; for a literal, the line in the file is not known
+    /// yet.
     pub(crate) message: String,
     /// Another position that explains the finding, and its role.
     pub(crate) related: Option<(Position, &'static str)>,
@@ -168,7 +169,7 @@ impl Diagnostic {
         Self { rule, severity: rule.severity, position, message: message.into(), related: None }
     }
 
-    /// Information instead of a warning, if there is a doubt.
+    /// Lowers the severity to information if there is a doubt.
     pub(crate) fn unless(self, doubt: Option<&Doubt>) -> Self {
         match doubt {
             Some(doubt) => self.lowered(&doubt.text()),
@@ -176,7 +177,7 @@ impl Diagnostic {
         }
     }
 
-    /// Information with a text at the end of the message.
+    /// Lowers the severity to information, and appends `text` to the message.
     pub(crate) fn lowered(mut self, text: &str) -> Self {
         self.severity = Severity::Info;
         self.message.push_str(text);
@@ -188,7 +189,7 @@ impl Diagnostic {
         self
     }
 
-    /// Diagnostic about a loop whose end depends on the reply of a call.
+    /// Diagnostic about a loop. `call` is the command whose reply the loop depends on, if there is one.
     pub(crate) fn of_loop(
         rule: &'static Rule,
         facts: &ScriptFacts<'_>,
@@ -205,7 +206,7 @@ impl Diagnostic {
         }
     }
 
-    /// Diagnostic about a recursion whose end depends on the reply of a call.
+    /// Diagnostic about a recursion. `call` is the command whose reply the recursion depends on.
     pub(crate) fn of_recursion(
         rule: &'static Rule,
         facts: &ScriptFacts<'_>,
@@ -217,13 +218,13 @@ impl Diagnostic {
         diagnostic.with_related(facts.script.position(call), "the reply that the recursion depends on")
     }
 
-    /// Key by which diagnostics are sorted.
+    /// Sort key.
     pub(crate) fn key(&self) -> (Position, &'static str) {
         (self.position, self.rule.name)
     }
 }
 
-/// End of the message about a loop that writes; empty for other loops.
+/// Suffix of the message about a loop that writes; empty for other loops.
 pub(crate) fn unkillable(facts: &ScriptFacts<'_>, around: &Loop) -> &'static str {
     if facts.writes(around) { "; it writes, so SCRIPT KILL can't end it" } else { "" }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::rule::Origin;
 use super::{Finding, Limits, RULES, Severity, off_by_default};
 
-/// Findings and number of suppressed ones with all rules.
+/// Findings with all rules enabled, and the number of suppressed ones.
 pub(crate) fn lint(source: &str) -> (Vec<Finding>, usize) {
     let all: Vec<String> = off_by_default().map(ToOwned::to_owned).collect();
     super::lint("a.lua", source, &Limits::default(), &all)
@@ -105,7 +105,7 @@ fn comments_suppress_findings() {
     }
 }
 
-/// Pieces of random scripts.
+/// Fragments that random scripts are made of.
 const PIECES: &[&str] = &[
     "redis.call",
     "(",

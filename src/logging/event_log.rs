@@ -1,4 +1,4 @@
-//! Log lines of events, with a rate limit per target, and one for the slow calls of all targets together.
+//! Log lines of events, with a rate limit per target and another for the slow calls of all targets together.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::script::{Catalogue, NamedScript, Sha1Digits};
 use crate::text::Trouble;
 use crate::watch::{Event, OutageReason, StateKind};
 
-/// Interval between lines of a target in the long run.
+/// Long-term interval between lines of a target.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Size of the token bucket as a time: 16 lines. With the 4 lines a second that [`INTERVAL`] adds, no second has more than
-/// 20 lines.
+/// Size of the token bucket as a time: 16 lines. With the 4 lines per second that [`INTERVAL`] adds, no second has more
+/// than 20 lines.
 const BURST: Duration = Duration::from_secs(4);
 
-/// Interval between lines about slow calls of all targets together in the long run: 100 lines a second. 10,000 targets with one
-/// slow call a second would otherwise write 260 GB a day.
+/// Long-term interval between lines about slow calls of all targets together: 100 lines per second. Otherwise, 10,000
+/// targets with one slow call per second each would write 260 GB per day.
 const PROCESS_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Size of the token bucket for these as a time: 1,000 lines.
+/// Size of the token bucket for these lines as a time: 1,000 lines.
 const PROCESS_BURST: Duration = Duration::from_secs(10);
 
 /// Time without an omitted line after which omitted lines are reported.
@@ -34,7 +34,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Priority of a line. Part of the bucket is reserved for higher priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
-    /// Single slow calls, of which a server may have any number.
+    /// Single slow calls. A server may have any number of them.
     Low,
     /// Problems of the account and of single commands.
     Medium,
@@ -83,18 +83,18 @@ pub(crate) struct Omitted {
     pub(crate) lost_entries: u64,
 }
 
-/// Lines that a [`Limiter`] is for.
+/// Lines that a [`Limiter`] applies to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Scope {
-    /// Those of one target, or of one entry with `discover`.
+    /// Lines of one target, or of one entry with `discover`.
     #[default]
     Target,
-    /// Those about slow calls of all targets.
+    /// Lines about slow calls of all targets.
     Process,
 }
 
 impl Scope {
-    /// Returns the interval between lines in the long run, and the size of the bucket as a time.
+    /// Returns the long-term interval between lines, and the size of the bucket as a time.
     fn rate(self) -> (Duration, Duration) {
         match self {
             Self::Target => (INTERVAL, BURST),
@@ -107,7 +107,7 @@ impl Scope {
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     scope: Scope,
-    /// Time at which the bucket is full; each line moves it by the interval of the scope.
+    /// Time at which the bucket is full again; each line delays it by the interval of the scope.
     full_at: Mono,
     omitted: Omitted,
     /// Times of the first and the latest omitted line.
@@ -115,7 +115,7 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Limiter of the lines about slow calls of all targets.
+    /// Creates a limiter for the lines about slow calls of all targets.
     pub(crate) fn of_slow_calls() -> Self {
         Self { scope: Scope::Process, ..Self::default() }
     }
@@ -143,16 +143,16 @@ impl Limiter {
         admitted
     }
 
-    /// Takes the omitted lines if they are to be reported now: none was omitted for [`QUIET`], or the last report is
-    /// [`REPORT_INTERVAL`] ago.
+    /// Takes the omitted lines and a token if they are to be reported now: none was omitted for [`QUIET`], or the first of them
+    /// was omitted [`REPORT_INTERVAL`] ago.
     pub(crate) fn due(&mut self, now: Mono) -> Option<Omitted> {
         let (first, latest) = self.period?;
         let is_due = now.since(latest) >= QUIET || now.since(first) >= REPORT_INTERVAL;
         if is_due && self.take(Priority::High, now) { self.rest() } else { None }
     }
 
-    /// Returns the omitted lines of one target, if they are to be reported by a line of its own. If they are slow calls only, and
-    /// there is no token for that line, they count as omitted here.
+    /// Returns the omitted lines of one target if they are to be reported in a separate line. If all of them are about slow
+    /// calls and there is no token for that line, adds them to the omitted lines of this limiter instead.
     pub(crate) fn fold(&mut self, of_target: Omitted, now: Mono) -> Option<Omitted> {
         if of_target.lines > of_target.slow_calls || self.take(Priority::Medium, now) {
             return Some(of_target);
@@ -169,7 +169,7 @@ impl Limiter {
         self.period = Some((first, now));
     }
 
-    /// Takes the omitted lines that were not reported.
+    /// Takes the omitted lines that have not been reported.
     pub(crate) fn rest(&mut self) -> Option<Omitted> {
         self.period.take()?;
         Some(std::mem::take(&mut self.omitted))
@@ -207,14 +207,14 @@ pub(crate) fn write_omitted_slow_calls(omitted: Omitted) {
     );
 }
 
-/// True if an event is a slow call, whose line the limit for all targets applies to.
+/// True if an event is a slow call. The limit for all targets applies to its line.
 pub(crate) fn is_slow_call(event: &Event) -> bool {
     matches!(event, Event::SlowScript(_))
 }
 
 /// True if the line of an event is disabled by the log level, so that it takes no token.
 pub(crate) fn is_silent(event: &Event) -> bool {
-    // Blockages have lines of their own.
+    // Blockages have separate lines.
     let is_debug = matches!(
         event,
         Event::StateChanged { to: StateKind::Blocked | StateKind::Busy(_) | StateKind::BusySilent, .. }
@@ -222,9 +222,9 @@ pub(crate) fn is_silent(event: &Event) -> bool {
     is_debug && !tracing::enabled!(tracing::Level::DEBUG)
 }
 
-/// Logs an event. Changes of the state have the `address`, which is `None` if it is the target's name. Scripts have their
-/// identity, and the name if that differs. `user` is that of the connection, `redis_cli` returns the command line that connects to the server;
-/// `page` is the URL of its status page.
+/// Logs an event. Lines about state changes contain the `address`, which is `None` if it is the target's name. Lines about
+/// scripts contain their identity, and their name if it differs. `user` is the user of the connection, `redis_cli` returns
+/// the command line that connects to the server, and `page` is the URL of the target's status page.
 pub(crate) fn write(
     target: &str,
     address: Option<&str>,
@@ -287,7 +287,7 @@ pub(crate) fn write(
                 severity = slow.severity.as_str(),
                 command,
                 script = slow.label.as_str(),
-                // The name of a script beyond the limit of labels, too.
+                // Scripts beyond the limit of labels also have a name.
                 name = Some(script.name.as_str()).filter(|name| *name != slow.label.as_str()),
                 sha1 = script.sha1.as_ref().map(Sha1Digits::as_str),
                 duration_ms = millis(slow.duration),
@@ -347,7 +347,7 @@ fn state_changed(
     let (from, to_text) = (from.map(StateKind::as_str), to.as_str());
     match to {
         StateKind::Ok => info!(target, address, from, state = to_text, "state changed"),
-        // Blockages have lines of their own.
+        // Blockages have separate lines.
         StateKind::Blocked | StateKind::Busy(_) | StateKind::BusySilent => {
             debug!(target, address, from, state = to_text, "state changed");
         }
@@ -378,7 +378,7 @@ fn problem_and_fix(trouble: Option<&Trouble>) -> (Option<&str>, Option<&str>) {
     (trouble.map(|trouble| &*trouble.problem), fix)
 }
 
-/// Returns a text, or `None` if it is empty, so that the field is omitted.
+/// Returns `None` for an empty string, so that the field is omitted.
 fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
@@ -391,7 +391,7 @@ mod tests {
         Mono::from_epoch(Duration::from_millis(count))
     }
 
-    /// Returns the times of admitted lines, for lines of a priority at an interval over 30 s.
+    /// Returns the times of the admitted lines if lines of one priority are written at this interval for 30 s.
     fn admitted(limiter: &mut Limiter, priority: Priority, every: Duration) -> Vec<Mono> {
         let times = (0..).map(|count| every * count).take_while(|now| *now < Duration::from_secs(30));
         times.map(Mono::from_epoch).filter(|now| limiter.admit(priority, *now)).collect()
@@ -412,7 +412,7 @@ mod tests {
             assert!(most_in_a_second(&lines) <= 20, "{priority:?}");
             assert!(lines.len() >= 120, "{priority:?}: {}", lines.len());
             let slow = admitted(&mut Limiter::default(), priority, Duration::from_millis(250));
-            assert_eq!(slow.len(), 120, "{priority:?}: nothing is omitted of what is slow enough");
+            assert_eq!(slow.len(), 120, "{priority:?}: nothing is omitted at a low enough rate");
         }
     }
 
@@ -436,7 +436,7 @@ mod tests {
                     lines.push(now);
                 }
             }
-            // Five lines, as of a blockage, every two seconds.
+            // Five lines every two seconds, as for a blockage.
             if ms % 2000 < 5 {
                 let omitted = limiter.omitted;
                 assert!(limiter.admit(Priority::High, now), "at {ms} ms");
@@ -466,7 +466,7 @@ mod tests {
             }
         }
         assert_eq!(reports.len(), 2, "while it goes on, every 10 s: {reports:?}");
-        assert_eq!(limiter.due(millis(25_500)), None, "the rate has not fallen for long");
+        assert_eq!(limiter.due(millis(25_500)), None, "the rate has not been low for long enough");
         reports.push((26_500, limiter.due(millis(26_500)).expect("the rate has fallen")));
         assert_eq!((limiter.due(millis(60_000)), limiter.rest()), (None, None));
         let lines: u64 = reports.iter().map(|(_, omitted)| omitted.lines).sum();
@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(reports.iter().map(|(_, omitted)| omitted.slow_calls).sum::<u64>(), 0);
     }
 
-    /// 10,000 targets with a slow call a second each, and 1,000 whose own limit omits slow calls.
+    /// 10,000 targets with one slow call per second each, and 1,000 targets whose own limits omit slow calls.
     #[test]
     fn slow_calls_of_all_targets_share_a_limit_and_each_is_written_or_counted() {
         let slow_call = |limiter: &mut Limiter, now| {
@@ -514,13 +514,13 @@ mod tests {
         assert!(lines.len() <= 1000 + 20 * 100 && lines.len() >= 20 * 100, "{}", lines.len());
         let last_ten: Vec<Mono> = lines.into_iter().filter(|at| *at >= millis(10_000)).collect();
         assert!(most_in_a_second(&last_ten) <= 101, "{}", most_in_a_second(&last_ten));
-        // What is more than slow calls has its own line whatever else there is.
+        // Omitted lines other than slow calls are always reported in a separate line.
         let lost = Omitted { lines: 2, slow_calls: 1, lost_entries: 9 };
         assert_eq!(limiter.fold(lost, millis(20_000)), Some(lost));
     }
 
     #[test]
-    fn what_is_left_at_the_end_can_be_had() {
+    fn omitted_lines_left_at_the_end_are_returned_once() {
         let mut limiter = Limiter::default();
         let written = (0..100).filter(|_| limiter.admit(Priority::Low, Mono::EPOCH)).count();
         assert_eq!(limiter.due(Mono::EPOCH), None);

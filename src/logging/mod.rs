@@ -1,6 +1,7 @@
 //! Log lines on stderr, as logfmt or JSON.
 //!
-//! Fields may contain text from servers, files and clients. All fields are bounded and escaped here, whoever logs them.
+//! Fields may contain text from servers, files and clients. All fields are bounded and escaped here, regardless of where
+//! they are logged.
 
 pub(crate) mod event_log;
 
@@ -27,7 +28,7 @@ const MAX_FIELD: usize = 256;
 /// Maximum length of the fields in [`SENTENCES`].
 const MAX_SENTENCE: usize = 1024;
 
-/// Fields that contain sentences of this program, with text from elsewhere in them.
+/// Fields that contain sentences of this program, which may include text from servers, files and clients.
 const SENTENCES: [&str; 5] = ["message", "problem", "remedy", "fix", "kill"];
 
 /// Minimum level of log lines; the values of `--log.level`.
@@ -54,10 +55,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Installs the subscriber. Libraries log at `warn` and above only.
+/// Installs the subscriber. Libraries log only at `warn` and above.
 ///
 /// # Errors
-/// A subscriber is installed already.
+/// A subscriber is already installed.
 pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -133,7 +134,7 @@ impl Line {
         }
     }
 
-    /// Adds a number, `true` or `false`.
+    /// Adds a number or a boolean.
     fn add_plain(&mut self, name: &str, value: impl fmt::Display) {
         self.add_name(name);
         // Writing to a String cannot fail.
@@ -185,7 +186,7 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let is_sentence = SENTENCES.contains(&field.name());
         let mut text = Bounded::new(if is_sentence { MAX_SENTENCE } else { MAX_FIELD });
-        // Fails once the text is cut.
+        // Fails after the text has been truncated.
         let _ = write!(text, "{value:?}");
         self.add_text(field.name(), &text.finish());
     }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_escaped() {
+    fn invisible_characters_are_escaped() {
         let hostile = "\u{1b}[31m\u{9b}\u{202e}\u{200b}\u{e0041}\r\n\\";
         let log = || info!(client = hostile, error = %hostile, problem = ?hostile, "said {hostile}");
         let text = logged(LogFormat::Logfmt, log);

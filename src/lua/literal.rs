@@ -1,6 +1,6 @@
 //! Values of literals.
 
-/// Value of a string literal with its quotes or brackets. The end may be missing.
+/// Returns the value of a string literal, given with its quotes or brackets. The closing delimiter may be missing.
 pub(crate) fn string_value(literal: &str) -> String {
     let mut characters = literal.chars();
     match characters.next() {
@@ -19,7 +19,7 @@ pub(crate) fn string_value(literal: &str) -> String {
     }
 }
 
-/// Replaces the escape sequences of Lua 5.1. Bytes from 128 on become the characters of the same number.
+/// Replaces the escape sequences of Lua 5.1. A byte of 128 or more becomes the character with that code point.
 fn unescaped(literal: &str) -> String {
     let mut text = String::new();
     let mut characters = literal.chars().peekable();

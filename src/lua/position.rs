@@ -5,7 +5,7 @@
 pub(crate) struct Position {
     /// Line, from 1.
     pub(crate) line: usize,
-    /// Character on the line, from 1.
+    /// Column in characters, from 1.
     pub(crate) column: usize,
 }
 

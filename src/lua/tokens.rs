@@ -1,7 +1,7 @@
-//! Tokens of a source, by the lexer of `full_moon`.
+//! Tokens of a source, from the lexer of `full_moon`.
 //!
-//! The parser uses the same lexer: the nesting that is counted in these tokens is the nesting that the parser recurses into.
-//! Reading them takes about 50 ms per MiB of source; parsing takes 15 times as long at least.
+//! The parser uses the same lexer, so the nesting counted in these tokens is the depth of the parser's recursion. Lexing takes
+//! about 50 ms per MiB of source; parsing takes at least 15 times as long.
 
 use std::borrow::Cow;
 use std::iter;
@@ -11,7 +11,7 @@ use full_moon::tokenizer::{self, Lexer, LexerResult, Symbol, TokenType};
 
 use super::position::Position;
 
-/// Kinds of tokens; white space is left out.
+/// Kind of a token; white space is omitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind<'a> {
     /// Keyword or operator.
@@ -20,9 +20,9 @@ pub(crate) enum Kind<'a> {
     String(&'a str),
     /// Name or number.
     Word(&'a str),
-    /// Comment with its marks.
+    /// Comment with its delimiters.
     Comment(&'a str),
-    /// Character that begins no token of Lua 5.1.
+    /// Character that does not begin a token in Lua 5.1.
     Illegal(char),
 }
 
@@ -33,10 +33,10 @@ pub(crate) struct Token<'a> {
     pub(crate) position: Position,
 }
 
-/// Returns the tokens of a source, also of one that is not Lua.
+/// Returns the tokens of a source, which need not be valid Lua.
 pub(crate) fn tokens(source: &str) -> impl Iterator<Item = Token<'_>> {
-    // The lexer (full_moon 3.0.0) panics at a backtick outside of strings and comments. Another illegal character of the same
-    // length takes its place; texts come from the source.
+    // The lexer (full_moon 3.0.0) panics on a backtick outside of strings and comments. Backticks are replaced by another illegal
+    // character of the same length; the text of tokens is taken from the original source.
     let lexable = if source.contains('`') { Cow::from(source.replace('`', "?")) } else { source.into() };
     let mut lexer = Lexer::new_lazy(&lexable, LuaVersion::lua51());
     iter::from_fn(move || lexer.process_next()).filter_map(|result| match result {

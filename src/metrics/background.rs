@@ -1,14 +1,14 @@
-//! Work that takes long, on a thread whose priority is lower than that of the polls: a text of 10,000 targets takes some tenths
-//! of a second of a core, for which the polls may have to wait otherwise. Where that is not enough, the work pauses.
+//! Long-running jobs, on a thread with a lower priority than the polls: rendering 10,000 targets takes a few tenths of a second
+//! of CPU time, which could otherwise delay the polls. If a lower priority is not enough, the job pauses.
 
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Increase of the thread's nice value. On a busy core, the polls get twice as much of it as the thread. On a busy machine, other
-/// programs do too: with 10, a scrape took seconds, and a thread with 19 could be kept from running for long while it holds the
-/// lock of a target.
+/// Increase of the thread's nice value. On a busy core, the polls get twice as much CPU time as the thread. On a busy machine, so
+/// do other programs: with an increase of 10, a scrape took seconds, and at a nice value of 19 the thread could be starved for a
+/// long time while holding the lock of a target.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 3;
 
@@ -16,16 +16,16 @@ const NICE: i32 = 3;
 #[cfg(target_os = "linux")]
 const MAX_NICE: i32 = 19;
 
-/// Length of a pause of a job.
+/// Duration of one pause of a job.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Maximum number of pauses of a job. On a machine that is always short of CPU time, a job takes about 0.2 s longer.
+/// Maximum number of pauses of a job. They delay a job by about 0.2 s on a machine that is always short of CPU time.
 const MAX_PAUSES: u32 = 100;
 
 /// Failure of a job.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackgroundError {
-    /// There can be no further thread.
+    /// The thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     /// The job panicked.
@@ -33,7 +33,7 @@ pub(crate) enum BackgroundError {
     Ended,
 }
 
-/// Runs a job on a thread of its own, and waits for its result.
+/// Runs a job on its own thread, and waits for the result.
 pub(super) async fn run<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BackgroundError> {
@@ -47,15 +47,15 @@ pub(super) async fn run<T: Send + 'static>(
     result.await.map_err(|_| BackgroundError::Ended)
 }
 
-/// Pauses of a job, for polls that are late.
+/// Pauses of a job that let late polls run.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     taken: u32,
 }
 
 impl Pauses {
-    /// Blocks the calling thread while polls are late, unless the job has paused too often. The caller holds no lock.
-    #[expect(clippy::disallowed_methods, reason = "a job's thread is no worker of the runtime")]
+    /// Blocks the calling thread while polls are late, up to [`MAX_PAUSES`] times per job. The caller must not hold a lock.
+    #[expect(clippy::disallowed_methods, reason = "a job's thread is not a worker of the runtime")]
     pub(super) fn while_late(&mut self, polls_are_late: impl Fn() -> bool) {
         while self.taken < MAX_PAUSES && polls_are_late() {
             thread::sleep(PAUSE);
@@ -64,13 +64,14 @@ impl Pauses {
     }
 }
 
-/// Lowers the priority of the calling thread. Elsewhere than on Linux, a priority is that of the process.
+/// Lowers the priority of the calling thread on Linux. Elsewhere it does nothing, because a priority applies to the whole
+/// process.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{getpriority_process, setpriority_process};
         let nice = getpriority_process(None).unwrap_or_default();
-        // A lower priority is always permitted. Without it, polls may be late during a scrape.
+        // Lowering the priority is always permitted. If it fails nevertheless, polls may be late during a scrape.
         let _ = setpriority_process(None, nice.saturating_add(NICE).min(MAX_NICE));
     }
 }

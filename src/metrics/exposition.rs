@@ -1,4 +1,4 @@
-//! The response of `/metrics` in each format: a part that is cached until something changes, and a part that is computed at every scrape.
+//! Response of `/metrics` in each format: one part is cached until something changes, the other is rendered at every scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::fleet::Fleet;
 use crate::fleet::reload::Reloader;
 use crate::poll::TargetHandle;
 
-/// Maximum age of the cached text, because of the numbers of the process itself (memory, open files).
+/// Maximum age of the cached text, which includes the metrics of the process itself (memory, open files).
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Maximum number of targets whose text is rendered in place. That of more is rendered [in the background](background).
+/// Maximum number of targets that are rendered in place. If there are more, the text is rendered [in the background](background).
 const MAX_INLINE_TARGETS: usize = 20;
 
-/// Maximum number of times that the text of a few targets is rendered until nothing changes meanwhile.
+/// Maximum number of attempts to render the text of a few targets without a change in the meantime.
 const MAX_TRIES: u32 = 50;
 
-/// Maximum length in bytes of a text that is compressed in place. A longer one is compressed on a blocking thread.
+/// Maximum length of a text that is compressed in place, in bytes. A longer text is compressed on a blocking thread.
 const MAX_INLINE_GZIP: usize = 64 << 10;
 
 /// Failure to provide the text.
@@ -37,7 +37,7 @@ pub(crate) enum ExpositionError {
     /// The exporter is shutting down.
     #[error("the metrics were not rendered: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
-    /// The text of many targets was not rendered.
+    /// The text of many targets could not be rendered.
     #[error("the metrics were not rendered: {0}")]
     Background(#[from] BackgroundError),
 }
@@ -49,66 +49,66 @@ pub(crate) enum ExpositionText {
     Whole {
         /// Families that change with time alone.
         live: Bytes,
-        /// All other families; shared by all responses until it is rendered again.
+        /// All other families; shared by all responses until they are rendered again.
         cached: Bytes,
-        /// End of a compressed text; else empty.
+        /// End of a compressed text; empty otherwise.
         trailer: Bytes,
     },
-    /// The same of many targets.
+    /// Text of many targets: `live`, then `cached`.
     Chunks {
         /// Families that change with time alone.
         live: Arc<ChunkedText>,
-        /// All other families; shared by all responses until it is rendered again.
+        /// All other families; shared by all responses until they are rendered again.
         cached: Arc<ChunkedText>,
     },
 }
 
-/// The text of `/metrics`.
+/// Text of `/metrics`.
 #[derive(Debug)]
 pub(crate) struct Exposition {
     fleet: Arc<Fleet>,
     reloader: Arc<Reloader>,
     gatherer: Gatherer,
-    /// One for each format that was requested.
+    /// One entry for each format requested so far.
     cache: Mutex<Cache>,
     /// Held while the text is rendered, so that concurrent scrapes wait for one rendering.
     rendering: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Cached texts by [`Format::ALL`].
+/// Cached texts, in the order of [`Format::ALL`].
 type Cache = [Option<CacheEntry>; Format::ALL.len()];
 
-/// A cached text, with the state that it was rendered from.
+/// Cached text and the state from which it was rendered.
 #[derive(Debug)]
 struct CacheEntry {
-    /// [`Fleet::version`] when the rendering began.
+    /// [`Fleet::version`] at the start of rendering.
     version: u64,
-    /// End of the rendering.
+    /// Time at which rendering ended.
     rendered_at: Mono,
-    /// Duration of the rendering. A text of many targets that is not older than this (and [`MAX_AGE`]) is served although something
-    /// has changed, so that concurrent scrapes share a rendering.
+    /// Duration of rendering. A text of many targets that is younger than this and than [`MAX_AGE`] is served even if something has
+    /// changed, so that concurrent scrapes share one rendering.
     took: Duration,
     text: CachedText,
 }
 
-/// A cached text.
+/// Cached text.
 #[derive(Debug, Clone)]
 enum CachedText {
     Whole(Arc<WholeText>),
-    /// That of many targets.
+    /// Text of many targets.
     Chunks(Arc<ChunkedText>),
 }
 
-/// The cached text of a few targets, plain and compressed.
+/// Cached text of a few targets, plain and compressed.
 #[derive(Debug)]
 struct WholeText {
     plain: Bytes,
-    /// Compressed at the first request for it.
+    /// Created when first requested.
     gzip: OnceCell<Part>,
 }
 
 impl Exposition {
-    /// Creates the text of these targets and of this process.
+    /// Creates the exposition of these targets and of this process.
     pub(crate) fn new(fleet: Arc<Fleet>, reloader: Arc<Reloader>) -> Self {
         Self {
             gatherer: Gatherer::new(Arc::clone(&fleet)),
@@ -132,7 +132,7 @@ impl Exposition {
             let exposition = Arc::clone(self);
             let rendering = Arc::clone(&self.rendering).lock_owned().await;
             let job = move || {
-                // Until the end of the job, even if the client that caused it disconnects.
+                // Held until the end of the job, even if the requesting client disconnects.
                 let _rendering = rendering;
                 exposition.chunks(format)
             };
@@ -143,14 +143,15 @@ impl Exposition {
             let (version, text) = self.whole(format).await;
             let text = self.with_live(format, gzip, &text).await?;
             tries += 1;
-            // Both parts show the same moment, unless the targets change all the time: rendering takes less than a millisecond.
+            // Both parts are of the same version, unless the targets change continuously: rendering takes less than a
+            // millisecond.
             if version == self.fleet.version() || tries == MAX_TRIES {
                 return Ok(text);
             }
         }
     }
 
-    /// Returns the text of a few targets, with the part that changes with time alone as it is now.
+    /// Returns the text of a few targets, and renders the part that changes with time alone.
     async fn with_live(
         &self,
         format: Format,
@@ -162,7 +163,7 @@ impl Exposition {
             return Ok(ExpositionText::Whole { live, cached: text.plain.clone(), trailer: Bytes::new() });
         }
         if !text.gzip.initialized() {
-            // A task, so that the work is finished even if the client that caused it disconnects.
+            // Spawned as a task, so that compression finishes even if the requesting client disconnects.
             tokio::spawn(compress(Arc::clone(text))).await??;
         }
         let last = text.gzip.get_or_try_init(async || Part::last(&text.plain)).await?;
@@ -176,7 +177,7 @@ impl Exposition {
         self.gatherer.probe(format, handle, self.reloader.last())
     }
 
-    /// Returns the text of many targets. The part that can be cached is rendered if the cached one is not valid.
+    /// Returns the text of many targets. The cacheable part is rendered only if there is no valid cached text.
     fn chunks(&self, format: Format) -> Result<ExpositionText, ExpositionError> {
         let cached = if let Some((_, CachedText::Chunks(cached))) = self.cached(format) {
             cached
@@ -189,7 +190,7 @@ impl Exposition {
         Ok(ExpositionText::Chunks { live: Arc::new(self.gatherer.live_chunks(format)?), cached })
     }
 
-    /// Returns the part of a few targets' text that can be cached, and the [`Fleet::version`] that it shows.
+    /// Returns the cacheable part of the text of a few targets, and its [`Fleet::version`].
     async fn whole(&self, format: Format) -> (u64, Arc<WholeText>) {
         if let Some((version, CachedText::Whole(text))) = self.cached(format) {
             return (version, text);
@@ -201,19 +202,19 @@ impl Exposition {
         let rendering = self.begin();
         let length = self.expected_length(format);
         let mut plain = self.gatherer.cached(format, self.reloader.last(), length);
-        // A client that does not read may hold it for long.
+        // A slow client may keep the buffer alive for a long time.
         plain.shrink_to_fit();
         let text = Arc::new(WholeText { plain: plain.into(), gzip: OnceCell::new() });
         self.keep(format, rendering, CachedText::Whole(Arc::clone(&text)));
         (rendering.0, text)
     }
 
-    /// Returns the state at the beginning of a rendering.
+    /// Returns the version and the time at the start of rendering.
     fn begin(&self) -> (u64, Mono) {
         (self.fleet.version(), self.fleet.clock().now().mono)
     }
 
-    /// Caches a text that was rendered now.
+    /// Caches a text that has just been rendered.
     fn keep(&self, format: Format, (version, began): (u64, Mono), text: CachedText) {
         let rendered_at = self.fleet.clock().now().mono;
         let took = rendered_at.since(began);
@@ -233,7 +234,7 @@ impl Exposition {
         is_valid.then(|| (entry.version, entry.text.clone()))
     }
 
-    /// Returns a little more than the length of the previous text. A string that grows takes twice its memory for a moment.
+    /// Returns slightly more than the length of the previous text, because a growing buffer temporarily takes twice its memory.
     fn expected_length(&self, format: Format) -> usize {
         let cache = self.cache.lock();
         let entry = cache.get(format.index()).and_then(Option::as_ref);
@@ -245,7 +246,7 @@ impl Exposition {
     }
 }
 
-/// Compresses the text, on a blocking thread if it is long.
+/// Compresses a text, on a blocking thread if it is long.
 async fn compress(text: Arc<WholeText>) -> Result<(), ExpositionError> {
     let plain = text.plain.clone();
     let compressed = text.gzip.get_or_try_init(async || {
@@ -271,7 +272,7 @@ mod tests {
     use crate::fleet::probes::Probes;
     use crate::watch::Observation;
 
-    /// The exposition of this number of targets.
+    /// Creates an exposition of this number of targets.
     fn exposition(targets: usize) -> (Arc<Fleet>, Arc<Exposition>) {
         let words = (0..targets).map(|number| format!("--redis.addr=host-{number}:1"));
         let words = std::iter::once("redis-script-exporter".to_owned()).chain(words);
@@ -284,7 +285,7 @@ mod tests {
         (fleet, Arc::new(exposition))
     }
 
-    /// Returns the lines of a body, except for those of the process, which change with time.
+    /// Returns the lines of a body, except for the process metrics, which change with time.
     fn lines(text: &ExpositionText, gzip: bool) -> BTreeSet<String> {
         let body = match text {
             ExpositionText::Whole { live, cached, trailer } => [&live[..], cached, trailer].concat(),
@@ -307,9 +308,9 @@ mod tests {
         plain.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect()
     }
 
-    /// For a few targets and for many, in each text format, compressed and not.
+    /// Covers few and many targets, each text format, and both compressed and plain text.
     #[tokio::test]
-    async fn a_change_of_one_target_is_in_the_next_text_and_nothing_else() {
+    async fn a_change_in_one_target_changes_only_its_line_in_the_next_text() {
         for targets in [3, MAX_INLINE_TARGETS + 10] {
             let (fleet, exposition) = exposition(targets);
             let handle = Arc::clone(&fleet.targets()[1]);
@@ -321,7 +322,7 @@ mod tests {
                         let name = handle.name();
                         format!("redis_script_slowlog_length{{target=\"{name}\"}} {length}{decimals}")
                     };
-                    // A text that took longer to render than has passed since is served again.
+                    // A cached text is served again for as long as it took to render.
                     let mut before = BTreeSet::new();
                     while !before.contains(&line(length)) {
                         before = lines(&exposition.text(format, gzip).await.unwrap(), gzip);
@@ -340,9 +341,9 @@ mod tests {
         }
     }
 
-    /// A target that changes between blocked and answering all the time, and less often than a busy machine takes for a text.
+    /// The target alternates between blocked and answering, at intervals longer than a busy machine takes to render the text.
     #[tokio::test]
-    async fn state_and_time_of_a_blockage_are_those_of_one_moment() {
+    async fn the_state_and_duration_of_a_blockage_are_from_the_same_moment() {
         let (fleet, exposition) = exposition(1);
         let handle = Arc::clone(&fleet.targets()[0]);
         let (over, since) = (Arc::new(()), fleet.clock().now().mono);

@@ -1,4 +1,4 @@
-//! The table of metric families: description and samples of each in one row.
+//! Table of metric families. Each row contains the description of a family and the function that writes its samples.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,32 +18,32 @@ use crate::shell::{admin_cli, redis_cli};
 use crate::text::Fix;
 use crate::watch::{Absence, Feature, Severity, StateKind, Target};
 
-/// A target at one moment.
+/// View of a target at one point in time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TargetView<'a> {
     pub(super) target: &'a Target,
     pub(super) config: &'a TargetConfig,
     pub(super) now: Timestamps,
-    /// Names of scripts.
+    /// Catalogue of script names.
     pub(super) names: &'a Catalogue,
 }
 
-/// The exporter at one moment.
+/// View of the exporter at one point in time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExporterView<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) reload: LastReload,
 }
 
-/// Writes the samples of a family of the exporter.
+/// Function that writes the samples of a family of the exporter.
 pub(super) type ExporterSamples = fn(&ExporterView<'_>, &mut Samples<'_>);
 
 /// Source of the samples of a family.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
-    /// Each target; the values change only with an event of the target, so that their text is cached.
+    /// Each target. The values change only with an event of the target, so their text is cached.
     Target(fn(&TargetView<'_>, &mut Samples<'_>)),
-    /// Each target; the values change with time alone, so that they are computed at every scrape.
+    /// Each target. The values change with time alone, so they are computed at every scrape.
     LiveTarget(fn(&TargetView<'_>, &mut Samples<'_>)),
     /// The exporter.
     Exporter(ExporterSamples),
@@ -51,7 +51,7 @@ pub(super) enum Source {
     Process,
 }
 
-/// A metric family.
+/// Metric family.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) descriptor: Descriptor,
@@ -113,7 +113,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_target_state",
         &["state"],
-        "1 for the current state, by the replies to the heartbeat; 0 for the others.",
+        "1 for the current state, according to the replies to the heartbeat; 0 for the others.",
         Source::Target(|view, out| {
             for state in StateKind::ALL {
                 out.flag(&[state.as_str()], view.target.liveness().state().kind() == state);
@@ -225,7 +225,7 @@ pub(super) const FAMILIES: &[Family] = &[
     histogram(
         "redis_script_heartbeat_duration_seconds",
         &[],
-        "Round trip time of the heartbeat, including those that a blockage delayed.",
+        "Round trip times of the heartbeats, including those delayed by a blockage.",
         Source::Target(|view, out| {
             out.since(view.target.created()).histogram(&[], view.target.liveness().heartbeats());
         }),
@@ -255,7 +255,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_last_slow_call_timestamp_seconds",
         &["command", "script", "severity"],
-        "Time at which the latest slow call of the script ended, by the exporter's clock (slow log, corrected by the difference of the clocks that INFO reports).",
+        "Time at which the latest slow call of the script ended, by the exporter's clock (slow log, corrected for the difference between the clocks, as derived from INFO).",
         Source::Target(|view, out| {
             for (command, label, series) in view.target.scripts().series() {
                 for (severity, call) in &series.last {
@@ -293,7 +293,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "redis_script_max_duration_seconds",
         &["script"],
         "Duration of the longest call of the script in the slow log that ended in the last 10 minutes; absent if there was none.",
-        // A text that is cached is at most a second old.
+        // This value changes with time too, but cached text is at most a second old.
         Source::Target(|view, out| {
             let mut longest = BTreeMap::<&Label, Duration>::new();
             for (_, label, series) in view.target.scripts().series() {
@@ -310,7 +310,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_info",
         &["script", "sha1", "name", "origin"],
-        "1; SHA1 (empty if unknown) and name of a script label, and the origin of the name. All scripts with the same name are one.",
+        "1; SHA1 (empty if unknown) and name of a script label, and the origin of the name. Labels with the same name belong to the same script.",
         Source::Target(|view, out| {
             let scripts = view.target.scripts();
             for script in scripts.known() {
@@ -440,7 +440,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_kills_total",
         &["kind"],
-        "Successful SCRIPT KILL and FUNCTION KILL (INFO commandstats, Redis 7.0 and later).",
+        "Successful SCRIPT KILL and FUNCTION KILL commands (INFO commandstats, Redis 7.0 and later).",
         Source::Target(|view, out| {
             if let Some(kills) = view.target.server().info().kills {
                 out.count(&["script"], kills.script);
@@ -486,7 +486,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_guard_kill_after_seconds",
         &["mode"],
-        "Run time after which the guard kills a script; only with a guard. In the mode dry-run it only counts.",
+        "Run time after which the guard kills a script; only with a guard. In dry-run mode, the guard only counts.",
         Source::Target(|view, out| {
             if let Some(guard) = view.target.guard() {
                 let policy = guard.policy();
@@ -507,7 +507,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_guard_actions_total",
         &["outcome"],
-        "Scripts and functions that the guard killed or left, by outcome; each outcome counts once per run. Only with a guard.",
+        "Scripts and functions that the guard killed or did not kill, by outcome; each outcome counts once per run. Only with a guard.",
         Source::Target(|view, out| {
             out.since(view.target.created());
             for (outcome, count) in view.target.guard().into_iter().flat_map(Guard::totals) {
@@ -528,7 +528,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_guard_last_action_duration_seconds",
         &["outcome"],
-        "Time for which the script had run at the guard's latest action with this outcome, at least; absent until there has been one.",
+        "Minimum run time of the script at the guard's latest action with this outcome; absent until there has been one.",
         Source::Target(|view, out| {
             for action in view.target.guard().into_iter().flat_map(Guard::latest) {
                 out.value(&[action.outcome.as_str()], action.ran_for.as_secs_f64());
@@ -638,7 +638,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_heartbeat_interval_ratio",
         &[],
-        "Interval between heartbeats in force as a multiple of the configured one, with more targets than --heartbeat.max-rate permits; absent while it is 1. Targets that are blocked keep the configured one.",
+        "Current interval between heartbeats as a multiple of the configured interval, if there are more targets than --heartbeat.max-rate permits; absent while it is 1. Blocked targets keep the configured interval.",
         Source::Exporter(|view, out| {
             let ratio = view.fleet.shared().stretch();
             if ratio > 1.0 {
@@ -659,7 +659,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_config_last_reload_successful",
         &[],
-        "1 if the configuration was valid when it was last read, at the start or at a reload; 0 if it was not, and the previous one is in use.",
+        "1 if the configuration was valid when it was last read, at startup or on reload; 0 if it was not, and the previous one is in use.",
         Source::Exporter(|view, out| out.flag(&[], view.reload.succeeded)),
     ),
     gauge(
@@ -679,7 +679,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_discovery_up",
         &["discovery"],
-        "1 if the last discovery of servers succeeded; 0 if it failed, and the targets that were discovered before stay. Only with discover in the configuration.",
+        "1 if the last discovery of servers succeeded; 0 if it failed, and previously discovered targets are kept. Only with discover in the configuration.",
         Source::Exporter(|view, out| {
             view.fleet.discovery_status().iter().for_each(|entry| out.flag(&[&*entry.name], entry.up));
         }),
@@ -695,7 +695,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_discovery_refused_servers",
         &["discovery"],
-        "Servers that were announced but are not connected to, because allow of the entry does not permit them; only with discover in the configuration.",
+        "Servers that were announced but are not connected to, because the entry's allow does not permit them; only with discover in the configuration.",
         Source::Exporter(|view, out| {
             view.fleet.discovery_status().iter().for_each(|entry| out.length(&[&*entry.name], entry.refused));
         }),
@@ -737,7 +737,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_notifications_waiting",
         &["alertmanager"],
-        "Alerts that wait for delivery to this Alertmanager, only the newest state of each; only with --alertmanager.url.",
+        "Alerts waiting for delivery to this Alertmanager, only the newest state of each; only with --alertmanager.url.",
         Source::Exporter(|view, out| {
             for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
                 out.length(&[&*status.url], status.waiting);
@@ -747,7 +747,7 @@ pub(super) const FAMILIES: &[Family] = &[
     counter(
         "redis_script_exporter_notifications_total",
         &["alertmanager", "outcome"],
-        "Alerts by the outcome of each attempt to deliver them: sent, rejected (an error status), timeout, unreachable; expired and dropped (too many waited) were given up. Only with --alertmanager.url.",
+        "Alerts by the outcome of each attempt to deliver them: sent, rejected (an error status), timeout, unreachable; expired and dropped (too many were waiting) were given up. Only with --alertmanager.url.",
         Source::Exporter(|view, out| {
             for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
                 for (outcome, count) in DeliveryOutcome::ALL.into_iter().zip(status.counts) {
@@ -759,7 +759,7 @@ pub(super) const FAMILIES: &[Family] = &[
     histogram(
         "redis_script_exporter_notification_latency_seconds",
         &["alertmanager"],
-        "Time from the moment at which an alert was due to its acceptance by this Alertmanager; only with --alertmanager.url.",
+        "Time from when an alert was due until this Alertmanager accepted it; only with --alertmanager.url.",
         Source::Exporter(|view, out| {
             for status in view.fleet.notifier().iter().flat_map(|notifier| notifier.statuses()) {
                 out.histogram(&[&*status.url], &status.latency);
@@ -783,7 +783,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
 ];
 
-/// Returns the commands that grant missing permissions, by feature.
+/// Returns the commands that grant the missing permissions, with the name of the feature.
 fn grants(view: &TargetView<'_>) -> Vec<(&'static str, Fix)> {
     let (target, credentials) = (view.target, &view.config.credentials);
     let missing = COMMANDS.into_iter().filter_map(|command| Some((Feature::of(command)?, command.grant())));
@@ -796,7 +796,7 @@ fn grants(view: &TargetView<'_>) -> Vec<(&'static str, Fix)> {
     grants.chain(of_guard.map(|fix| ("guard", fix))).collect()
 }
 
-/// Adds a sample for each command from INFO commandstats; 0 for commands that the server has not seen.
+/// Adds a sample for each script command from INFO commandstats; 0 for commands that are not listed.
 fn commands(view: &TargetView<'_>, out: &mut Samples<'_>, value: fn(CommandStats) -> f64) {
     if let Some(commands) = &view.target.server().info().commands {
         for command in ScriptCommand::ALL {
@@ -812,7 +812,7 @@ fn all_commands(view: &TargetView<'_>, out: &mut Samples<'_>, count: fn(CommandS
     }
 }
 
-/// Adds a number of INFO, if the server reports it.
+/// Adds a number from INFO, if the server reports it.
 fn number(view: &TargetView<'_>, out: &mut Samples<'_>, labels: &[&str], number: InfoField) {
     out.known(labels, view.target.server().info().numbers.get(&number).copied());
 }
@@ -839,7 +839,7 @@ mod tests {
         }
     }
 
-    /// In OpenMetrics, a counter's family has no `_total`: a gauge of that name would be a second type of the family.
+    /// In OpenMetrics, the family name of a counter has no `_total`, so a gauge of that name would give the family a second type.
     #[test]
     fn no_counter_has_the_family_of_another_metric() {
         let names: BTreeSet<&str> = FAMILIES.iter().map(|family| family.descriptor.name).collect();

@@ -1,4 +1,4 @@
-//! Gathers the samples of families from the fleet and encodes them.
+//! Gathers the samples of all families from the fleet, and encodes them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,8 +18,8 @@ use crate::fleet::reload::LastReload;
 use crate::poll::TargetHandle;
 use crate::script::Catalogue;
 
-/// Families without a target that alert rules need. `/probe` has them too, so that the rules work where Prometheus scrapes
-/// nothing else.
+/// Families without a target that alert rules need. `/probe` includes them too, so that the rules work if Prometheus scrapes only
+/// `/probe`.
 const IN_PROBES: [&str; 8] = [
     "process_start_time_seconds",
     "redis_script_exporter_alertmanager_up",
@@ -31,13 +31,13 @@ const IN_PROBES: [&str; 8] = [
     "redis_script_exporter_state_write_failures_total",
 ];
 
-/// Gathers the families of all targets and of the exporter itself.
+/// Gatherer of the families of all targets and of the exporter itself.
 #[derive(Debug)]
 pub(super) struct Gatherer {
     fleet: Arc<Fleet>,
-    /// Families of a target whose values change only with an event.
+    /// Families of targets whose values change only with an event.
     cached: Vec<&'static Family>,
-    /// Families of a target whose values change with time alone.
+    /// Families of targets whose values change with time alone.
     live: Vec<&'static Family>,
     exporter: Vec<(&'static Family, ExporterSamples)>,
     process: Process,
@@ -57,8 +57,8 @@ impl Gatherer {
         Self { fleet, cached, live, exporter, process: Process::new() }
     }
 
-    /// Returns all families but the live ones in this format, in the order of their names, in a buffer of this capacity. It
-    /// is the end of a response.
+    /// Returns all families except the live ones, sorted by name, in a buffer with this initial capacity. They are the last part
+    /// of a response.
     pub(super) fn cached(&self, format: Format, reload: LastReload, capacity: usize) -> Vec<u8> {
         let mut sections = self.exporter_sections(format, reload, |_| true);
         self.target_sections(format, &self.cached, &mut sections);
@@ -70,7 +70,7 @@ impl Gatherer {
         response
     }
 
-    /// Returns the same as [`Self::cached`] in compressed chunks. The text of many targets takes much memory otherwise.
+    /// Returns the same as [`Self::cached`] in compressed chunks, because the text of many targets would take a lot of memory.
     ///
     /// # Errors
     /// The text cannot be compressed.
@@ -89,7 +89,7 @@ impl Gatherer {
         self.chunks(format, &self.live, BTreeMap::new())
     }
 
-    /// Returns families of all targets and `sections` in compressed chunks.
+    /// Returns `families` of all targets, merged with `sections`, in compressed chunks.
     fn chunks(
         &self,
         format: Format,
@@ -139,7 +139,7 @@ impl Gatherer {
         Ok(chunks)
     }
 
-    /// Returns the families without a target that are `wanted` by their names.
+    /// Returns the families without a target whose names are `wanted`.
     fn exporter_sections(
         &self,
         format: Format,
@@ -182,7 +182,7 @@ impl Gatherer {
         sections
     }
 
-    /// Returns one target, with the families without a target that rules need. Costs nothing for other targets.
+    /// Returns the families of one target, and those without a target that alert rules need. Other targets are not accessed.
     pub(super) fn probe(&self, format: Format, handle: &Arc<TargetHandle>, reload: LastReload) -> Vec<u8> {
         let mut sections = self.exporter_sections(format, reload, |name| IN_PROBES.contains(&name));
         let families: Vec<&'static Family> = FAMILIES.iter().filter(|family| family.is_of_target()).collect();
@@ -197,7 +197,7 @@ impl Gatherer {
         response
     }
 
-    /// Returns the live families. They are the beginning of a response.
+    /// Returns the live families. They are the first part of a response.
     pub(super) fn live(&self, format: Format) -> Vec<u8> {
         let mut sections = Sections::new();
         self.target_sections(format, &self.live, &mut sections);
@@ -208,7 +208,7 @@ impl Gatherer {
         response
     }
 
-    /// Adds families of all targets.
+    /// Adds `families` of all targets to `sections`.
     fn target_sections(
         &self,
         format: Format,
@@ -223,7 +223,7 @@ impl Gatherer {
         add_sections(families, bodies, sections);
     }
 
-    /// Returns the targets of `/metrics`, by name. Those of probes are shown by `/probe` only.
+    /// Returns the targets of `/metrics`, sorted by name. Probed targets are exposed only by `/probe`.
     fn targets(&self) -> Vec<Arc<TargetHandle>> {
         let mut targets = self.fleet.targets().to_vec();
         targets.retain(|handle| !handle.is_probed());
@@ -232,7 +232,7 @@ impl Gatherer {
     }
 }
 
-/// Returns the start of the process, as time since the Unix epoch.
+/// Returns the start time of the process since the Unix epoch.
 fn process_start(families: &[MetricFamily]) -> Option<Duration> {
     let family = families.iter().find(|family| family.name() == "process_start_time_seconds")?;
     let started = family.get_metric().first()?.get_gauge().get_value();
@@ -242,11 +242,11 @@ fn process_start(families: &[MetricFamily]) -> Option<Duration> {
 /// Encoded families by name.
 type Sections<'a> = BTreeMap<&'a str, Section<'a>>;
 
-/// An encoded family.
+/// Encoded family.
 #[derive(Debug)]
 struct Section<'a> {
     head: Head<'a>,
-    /// Samples.
+    /// Encoded samples.
     body: Vec<u8>,
 }
 
@@ -270,14 +270,14 @@ fn add_section(family: &Family, body: Vec<u8>, sections: &mut Sections<'static>)
     }
 }
 
-/// Adds families with their encoded samples, except for those without.
+/// Adds families with their encoded samples, except families without samples.
 fn add_sections(families: &[&'static Family], bodies: Vec<FamilyBody>, sections: &mut Sections<'static>) {
     for (family, body) in families.iter().zip(bodies) {
         add_section(family, body.text, sections);
     }
 }
 
-/// Appends the samples of a target to those of each family.
+/// Appends the samples of a target to the body of each family.
 fn encode_target(
     format: Format,
     families: &[&'static Family],
@@ -287,7 +287,7 @@ fn encode_target(
 ) {
     let label = TargetLabel::new(handle.name());
     let now = handle.now();
-    // Polls of this target wait for the lock, for some microseconds.
+    // Polls of this target wait for this lock, which is held for a few microseconds.
     let target = handle.numbers();
     let view = TargetView { target: &target, config: handle.config(), now, names };
     for (family, body) in families.iter().zip(bodies) {
@@ -312,7 +312,7 @@ mod tests {
     use crate::parse::{Info, Settings};
     use crate::watch::Observation;
 
-    /// Labels in every order, families that only some targets have.
+    /// Creates a fleet with unsorted targets, and with families that only some targets have.
     fn fleet() -> Arc<Fleet> {
         let words = ["redis-script-exporter", "--redis.addr=b:1", "--redis.addr=a:10", "--redis.addr=a:9"];
         let cli = Cli::parse_words(words, |_| None).unwrap();
@@ -334,7 +334,7 @@ mod tests {
 
     const RELOAD: LastReload = LastReload { succeeded: true, succeeded_at: 1 };
 
-    /// The encoder of the `prometheus` crate.
+    /// Encodes samples with the encoder of the `prometheus` crate.
     fn reference(family: &Family, samples: Vec<Sample>) -> String {
         let metrics = samples.into_iter().map(|sample| {
             let pairs = sample.labels.into_iter().map(|(name, value)| {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_made_target_by_target_is_what_the_encoder_makes_of_all() {
+    fn text_rendered_per_target_equals_the_encoders_output() {
         let fleet = fleet();
         let gatherer = Gatherer::new(Arc::clone(&fleet));
         let text = String::from_utf8(gatherer.cached(Format::Text, RELOAD, 0)).unwrap();
@@ -436,7 +436,7 @@ mod tests {
             let (whole, plain) = (gatherer.cached(format, RELOAD, 0), plain.concat());
             assert!(chunks.count() > 10, "{}", chunks.count());
             assert_eq!(chunks.length(false), plain.len());
-            // Memory and open files of the process are not the same twice.
+            // Memory use and open files of the process differ between renderings.
             let lines = |text: &[u8]| {
                 let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"process_"));
                 lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
-//! Gzip in independent parts, which together are one ordinary gzip member: a long one that is compressed once and shared, after a
-//! short one that is compressed for each response; or, of the text of many targets, chunks.
+//! Gzip compression in independent parts that together form one ordinary gzip member. For the text of a few targets, a short part
+//! that is compressed for each response is followed by a long part that is compressed once and shared. The text of many targets
+//! is compressed in chunks.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -8,14 +9,14 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
-/// Compression level. A higher one takes much more time and saves little on metrics and JSON.
+/// Compression level. A higher level takes much more time and saves little for metrics and JSON.
 const LEVEL: u32 = 2;
 
-/// Uncompressed length of a chunk. The encoder's window has 64 KiB: with more than it holds, its hash tables of 192 KiB are
-/// moved, which takes half of the time of compressing.
+/// Uncompressed length of a chunk, in bytes. The encoder's window is 64 KiB. If a chunk exceeds it, the encoder's 192 KiB of hash
+/// tables are shifted, which takes half of the compression time.
 pub(crate) const CHUNK_BYTES: usize = 60 << 10;
 
-/// Compression level of chunks. They are the text of many targets, whose lines differ little.
+/// Compression level of chunks, which contain the text of many targets, with lines that differ little.
 const CHUNK_LEVEL: u32 = 1;
 
 /// Final block of deflate data, without content.
@@ -24,7 +25,7 @@ const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 /// Header of a gzip member: deflate, no name, no time, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// A compressed part of a text. It has no references to an earlier part.
+/// Compressed part of a text, without references to an earlier part.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Deflate data.
@@ -40,7 +41,7 @@ impl Part {
         if !text.is_empty() {
             let mut encoder = DeflateEncoder::new(bytes, Compression::new(LEVEL));
             encoder.write_all(text)?;
-            // Ends at a whole byte and without a final block. What the encoder writes when it is dropped is discarded.
+            // The data ends at a byte boundary, without a final block. Data written when the encoder is dropped is discarded.
             encoder.flush()?;
             bytes = std::mem::take(encoder.get_mut());
         }
@@ -55,7 +56,7 @@ impl Part {
     }
 
     fn new(mut bytes: Vec<u8>, text: &[u8]) -> Self {
-        // The part may be cached for long.
+        // The part may be cached for a long time.
         bytes.shrink_to_fit();
         let mut crc = Crc::new();
         crc.update(text);
@@ -78,7 +79,7 @@ pub(crate) fn whole(text: &[u8]) -> io::Result<Bytes> {
     Ok(Bytes::from([first.bytes, last.bytes, trailer].concat()))
 }
 
-/// A text in chunks. Only the compressed form is in memory.
+/// Text in chunks. Only the compressed form is kept in memory.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkedText {
     /// Deflate data without references to another chunk.
@@ -105,7 +106,7 @@ impl ChunkedText {
         self.chunks.len()
     }
 
-    /// Length in bytes, compressed or not; without header and trailer.
+    /// Length in bytes, compressed or not, without header and trailer.
     pub(crate) fn length(&self, gzip: bool) -> usize {
         if gzip { self.compressed } else { self.plain }
     }
@@ -138,7 +139,7 @@ impl ChunkedText {
     }
 }
 
-/// Compresses texts in chunks.
+/// Compressor of texts into chunks.
 #[derive(Debug)]
 pub(crate) struct Chunker {
     encoder: DeflateEncoder<Vec<u8>>,
@@ -149,15 +150,15 @@ impl Chunker {
         Self { encoder: DeflateEncoder::new(Vec::new(), Compression::new(CHUNK_LEVEL)) }
     }
 
-    /// Appends `text` to `chunks`, compressed.
+    /// Compresses `text` and appends it to `chunks`.
     pub(crate) fn add(&mut self, text: &[u8], chunks: &mut ChunkedText) -> io::Result<()> {
         for plain in text.chunks(CHUNK_BYTES) {
             self.encoder.write_all(plain)?;
-            // Ends at a whole byte and without a final block.
+            // The data ends at a byte boundary, without a final block.
             self.encoder.flush()?;
             let mut bytes = std::mem::take(self.encoder.get_mut());
             bytes.shrink_to_fit();
-            // The final block that this writes is dropped.
+            // The final block that this writes is discarded.
             self.encoder.reset(Vec::new())?;
             let mut crc = Crc::new();
             crc.update(plain);

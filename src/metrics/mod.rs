@@ -1,7 +1,7 @@
-//! Metrics: from the numbers of the targets to text. Only this module uses the `prometheus` crate.
+//! Metrics: converts the state of the targets to text. Only this module uses the `prometheus` crate.
 //!
-//! A metric is a row in `families`: its description and the function that writes its samples. `gather` collects the samples
-//! and encodes them, `exposition` caches the text, and `document` makes `docs/METRICS.md` from the rows.
+//! Each metric is a row in `families`, with its description and the function that writes its samples. `gather` collects and
+//! encodes the samples, `exposition` caches the text, and `document` generates `docs/METRICS.md` from the rows.
 
 mod background;
 mod document;

@@ -1,8 +1,8 @@
-//! Numbers of the exporter's own process (Linux only).
+//! Metrics of the exporter's own process (Linux only).
 
 use prometheus::proto::MetricFamily;
 
-/// Families of the collector that are not served: they carry nothing about this program.
+/// Families of the collector that are not exposed, because they are meaningless for this program.
 #[cfg(target_os = "linux")]
 const UNUSED: [&str; 2] = ["process_threads", "process_virtual_memory_bytes"];
 
@@ -29,7 +29,7 @@ impl Process {
         Self { collector, started }
     }
 
-    /// Returns the families with their present values.
+    /// Returns the families with their current values.
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         let mut families = prometheus::core::Collector::collect(&self.collector);
         families.retain(|family| !UNUSED.contains(&family.name()));
@@ -49,13 +49,13 @@ impl Process {
     }
 
     /// Returns nothing: the numbers are not available on this system.
-    #[expect(clippy::unused_self, reason = "the signature is that of Linux")]
+    #[expect(clippy::unused_self, reason = "same signature as on Linux")]
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         Vec::new()
     }
 
     /// Returns nothing: the numbers are not available on this system.
-    #[expect(clippy::unused_self, reason = "the signature is that of Linux")]
+    #[expect(clippy::unused_self, reason = "same signature as on Linux")]
     pub(super) fn started(&self) -> Vec<MetricFamily> {
         Vec::new()
     }

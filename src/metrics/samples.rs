@@ -1,6 +1,6 @@
-//! The description of a metric family, and the samples of one.
+//! Description and samples of a metric family.
 //!
-//! The samples of the text formats are written directly as lines: a scrape of many targets has a million of them.
+//! In the text formats, samples are written directly as lines, because a scrape of many targets has a million of them.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -35,23 +35,23 @@ pub(super) struct Descriptor {
     pub(super) kind: Kind,
     /// Labels besides `target`.
     pub(super) labels: &'static [&'static str],
-    /// Meaning and source of the numbers.
+    /// Help text: meaning and source of the values.
     pub(super) help: &'static str,
 }
 
 impl Descriptor {
-    /// Returns name, type and help.
+    /// Returns the name, type and help text.
     pub(super) const fn head(&self) -> Head<'static> {
         Head { name: self.name, kind: self.kind, help: self.help }
     }
 }
 
-/// A sample of a format that is not text.
+/// Sample for a format that is not text.
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) labels: Vec<(&'static str, String)>,
     pub(super) value: SampleValue,
-    /// Start of a counter or histogram at 0, as time since the Unix epoch; `None` if it is unknown.
+    /// Time since the Unix epoch at which a counter or histogram started at 0; `None` if unknown.
     pub(super) created: Option<Duration>,
 }
 
@@ -59,11 +59,11 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) enum SampleValue {
     Number(f64),
-    /// A histogram, and exemplars by the index of their bucket.
+    /// Histogram, and its exemplars by bucket index.
     Histogram(Box<(watch::Histogram, Exemplars)>),
 }
 
-/// The label `target` of the samples of one target.
+/// Label `target` of the samples of one target.
 #[derive(Debug)]
 pub(super) struct TargetLabel {
     name: String,
@@ -85,13 +85,13 @@ impl TargetLabel {
 pub(super) struct FamilyBody {
     /// Encoded samples.
     pub(super) text: Vec<u8>,
-    /// Samples of the target that is being encoded, of a format that is not text.
+    /// Samples of the target being encoded, for a format that is not text.
     collected: Vec<Sample>,
-    /// Lines of each sample of the target that is being encoded.
+    /// Position of the lines of each sample of the target being encoded.
     spans: Vec<Span>,
-    /// True if these are not in the order of their labels.
+    /// True if `spans` are not in the order of their labels.
     is_unsorted: bool,
-    /// Text of each bucket's bound. Most histograms of a family have the same bounds.
+    /// Formatted bound of each bucket. Most histograms of a family have the same bounds.
     bounds: Vec<(f64, String)>,
 }
 
@@ -112,7 +112,7 @@ impl FamilyBody {
         self.spans.push(Span { lines: begin..self.text.len(), labels });
     }
 
-    /// Ends the samples of a target: brings them into the order of their labels.
+    /// Finishes the samples of a target: sorts them by their labels.
     fn end_target(&mut self, format: Format, head: Head<'_>) {
         if !self.collected.is_empty() {
             self.collected.sort_by(|one, other| one.labels.cmp(&other.labels));
@@ -136,7 +136,7 @@ impl FamilyBody {
     }
 }
 
-/// Receives the samples of one family: all of the exporter, or those of one target.
+/// Writer of samples of one family: those of the exporter itself, or those of one target.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
     descriptor: &'a Descriptor,
@@ -144,7 +144,7 @@ pub(super) struct Samples<'a> {
     /// `None` for families of the exporter itself.
     target: Option<&'a TargetLabel>,
     body: &'a mut FamilyBody,
-    /// Start of the counters that follow.
+    /// Start time of the counters and histograms that follow.
     created: Option<Duration>,
 }
 
@@ -155,8 +155,8 @@ impl Drop for Samples<'_> {
 }
 
 impl<'a> Samples<'a> {
-    /// Adds samples to those of a family. They have the label `target` if that is given, and are in the order of their label
-    /// values.
+    /// Creates a writer that adds samples to `body`. The samples have the label `target` if it is given, and are sorted by their
+    /// label values.
     pub(super) fn new(
         descriptor: &'a Descriptor,
         format: Format,
@@ -166,14 +166,14 @@ impl<'a> Samples<'a> {
         Self { descriptor, format, target, body, created: None }
     }
 
-    /// Returns the samples that were added, of a format that is not text.
+    /// Returns the samples added so far, for a format that is not text.
     #[cfg(test)]
     pub(super) fn take(&mut self) -> Vec<Sample> {
         self.body.collected.sort_by(|one, other| one.labels.cmp(&other.labels));
         std::mem::take(&mut self.body.collected)
     }
 
-    /// Sets the time since the Unix epoch at which the samples that follow began at 0.
+    /// Sets the time since the Unix epoch at which the samples that follow started at 0.
     pub(super) fn since(&mut self, created: Duration) -> &mut Self {
         self.created = Some(created);
         self
@@ -268,7 +268,7 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// Value of a sample as text.
+/// Value of a sample to be written as text.
 #[derive(Debug, Clone, Copy)]
 enum SampleText {
     Number(f64),

@@ -8,14 +8,14 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::Unix;
 
-/// Labels of an alert. Alertmanager takes alerts with equal labels for one.
+/// Labels of an alert. Alertmanager treats alerts with equal labels as the same alert.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// An alert at one moment.
+/// State of an alert at one point in time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Alert {
-    /// Its identity.
+    /// Identity of the alert.
     pub(crate) labels: Arc<Labels>,
     pub(crate) annotations: BTreeMap<&'static str, String>,
     #[serde(serialize_with = "rfc3339")]
@@ -26,14 +26,14 @@ pub(crate) struct Alert {
 }
 
 fn rfc3339<S: Serializer>(at: &Unix, serializer: S) -> Result<S::Ok, S::Error> {
-    // The year 9999 is the last one that the format has.
+    // 9999 is the last year that the format can represent.
     let at = at.since_epoch().min(Duration::from_secs(253_402_300_799));
     let at = UNIX_EPOCH.checked_add(at).unwrap_or(UNIX_EPOCH);
     serializer.collect_str(&humantime::format_rfc3339_millis(at))
 }
 
-/// Returns the labels of an alert: those that the operator sets, the defaults `job` and `instance`, and the alert's own. An
-/// empty value means that the label is absent, as in Prometheus.
+/// Returns the labels of an alert: the defaults `job` and `instance`, overridden by the operator's labels, and the alert's own.
+/// As in Prometheus, an empty value means that the label is absent.
 pub(super) fn labels(given: &Labels, instance: &str, own: [(&str, &str); 3]) -> Labels {
     let mut labels = Labels::from([
         ("job".to_owned(), DEFAULT_JOB.to_owned()),
@@ -45,7 +45,7 @@ pub(super) fn labels(given: &Labels, instance: &str, own: [(&str, &str); 3]) -> 
     labels
 }
 
-/// Value of the label `job` unless the operator sets it: the name of the job in the documentation.
+/// Value of the label `job` unless the operator sets it; the job name used in the documentation.
 const DEFAULT_JOB: &str = "redis-script-exporter";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Alerts about the guard's actions, as the shipped rules send them, and their texts.
+//! Alerts about the guard's actions, equivalent to those of the shipped rules, and their annotations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,20 +10,20 @@ use crate::clock::{Mono, Timestamps, Unix};
 use crate::guard::GuardOutcome;
 use crate::text::clean;
 
-/// Time after an action for which the rules fire.
+/// Time for which the rules fire after an action.
 const FIRES_FOR: Duration = Duration::from_secs(300);
 
-/// Time after an action for which its alert is sent again. It ends before the rules do, also by a clock that is ahead: an alert
-/// that Prometheus has ended must not fire again.
+/// Time for which the alert is resent after an action. It is shorter than [`FIRES_FOR`], with a margin for a clock that is ahead,
+/// because an alert that Prometheus has resolved must not fire again.
 const RENEWED_FOR: Duration = Duration::from_secs(240);
 
-/// An action of the guard.
+/// Action of the guard.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GuardAction {
     pub(crate) outcome: GuardOutcome,
     /// Time of the outcome.
     pub(crate) at: Unix,
-    /// Time for which the script had run.
+    /// Run time of the script.
     pub(crate) ran_for: Duration,
     /// `script`, `function` or `module`.
     pub(crate) kind: &'static str,
@@ -35,7 +35,7 @@ pub(crate) struct GuardAction {
 #[derive(Debug, Default)]
 pub(super) struct GuardAlerts(BTreeMap<GuardOutcome, Open>);
 
-/// An alert that fires.
+/// Firing alert.
 #[derive(Debug)]
 struct Open {
     since: Unix,
@@ -43,7 +43,7 @@ struct Open {
     sent_at: Mono,
 }
 
-/// An alert to send.
+/// Alert to send.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct GuardNotice {
     /// Name of the alert.
@@ -51,11 +51,11 @@ pub(super) struct GuardNotice {
     pub(super) action: GuardAction,
     /// Start of the alert.
     pub(super) since: Unix,
-    /// End, if the action is not repeated.
+    /// End of the alert if the action is not repeated.
     pub(super) until: Unix,
 }
 
-/// Name of the rule about an outcome; `None` if there is none.
+/// Name of the rule for an outcome; `None` if there is none.
 const fn rule(outcome: GuardOutcome) -> Option<&'static str> {
     match outcome {
         GuardOutcome::Killed | GuardOutcome::KilledNext | GuardOutcome::KilledAgain => {
@@ -80,7 +80,7 @@ const fn rule(outcome: GuardOutcome) -> Option<&'static str> {
 }
 
 impl GuardAlerts {
-    /// Returns the alerts to send at `now`, and the time of the next step. `actions` has the latest action of each outcome.
+    /// Returns the alerts to send at `now`, and the time of the next step. `actions` contains the latest action for each outcome.
     pub(super) fn step(
         &mut self,
         actions: &[GuardAction],
@@ -88,7 +88,7 @@ impl GuardAlerts {
         resend_delay: Duration,
     ) -> (Vec<GuardNotice>, Option<Mono>) {
         let (mut notices, mut due) = (Vec::new(), None::<Mono>);
-        // They are gone if the target was replaced.
+        // Actions disappear if the target is replaced.
         self.0.retain(|outcome, _| actions.iter().any(|action| action.outcome == *outcome));
         for action in actions {
             let Some(name) = rule(action.outcome) else { continue };
@@ -122,14 +122,14 @@ impl AlertFacts {
     /// Returns the annotations of an alert about an action of the guard.
     pub(super) fn of_guard(&self, labels: &Labels, action: &GuardAction) -> BTreeMap<&'static str, String> {
         let (target, cli) = (&self.target, &self.redis_cli);
-        let by_hand = format!("`{cli} SCRIPT KILL` or `{cli} FUNCTION KILL` by hand");
+        let by_hand = format!("run `{cli} SCRIPT KILL` or `{cli} FUNCTION KILL` manually");
         let (summary, did, next) = match action.outcome {
             GuardOutcome::Killed | GuardOutcome::KilledNext | GuardOutcome::KilledAgain => {
                 let more = match action.outcome {
                     GuardOutcome::KilledNext => {
-                        " The server accepted the kill late, so it may be another run than the one that was meant."
+                        " The server accepted the kill late, so a run other than the intended one may have been killed."
                     }
-                    GuardOutcome::KilledAgain => " A kill before had had no effect.",
+                    GuardOutcome::KilledAgain => " An earlier kill had no effect.",
                     _ => "",
                 };
                 (
@@ -144,7 +144,7 @@ impl AlertFacts {
                 format!(
                     "The guard has reached its limit on kills, and did not kill a script or function on {target}."
                 ),
-                "did not kill it, because its limit on kills is reached.",
+                "decided not to kill it, because the guard's limit on kills had been reached.",
                 format!(" Next: {by_hand}, and stop the client that keeps calling it."),
             ),
             outcome => (
@@ -155,7 +155,7 @@ impl AlertFacts {
         };
         let mut what = action.kind.to_owned();
         if let Some((script, name)) = &action.script {
-            // Writing to a string does not fail.
+            // Writing to a string can't fail.
             let _ = write!(what, " {name}");
             if name != script {
                 let _ = write!(what, " ({script})");
@@ -172,20 +172,20 @@ impl AlertFacts {
     }
 }
 
-/// Reason for which the guard could not kill, and the next step. `by_hand` has the commands that kill, `grant` the one that permits
-/// the guard to.
+/// Reason why the guard could not kill, and the next step. `by_hand` contains the commands that kill, `grant` the command that
+/// grants the guard the permission.
 fn refused(outcome: GuardOutcome, by_hand: &str, grant: Option<&str>) -> String {
     let (reason, next) = match outcome {
         GuardOutcome::Unkillable => (
-            "The server refused, because the script has written.",
-            "wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
+            "The server refused, because the script has already written data.",
+            "wait for it to finish, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save.".to_owned(),
         ),
         GuardOutcome::FromMaster => (
             "The server refused, because the script came from its master.",
             "SCRIPT KILL or FUNCTION KILL on the master.".to_owned(),
         ),
         GuardOutcome::NotPermitted => (
-            "The guard's user may not do that.",
+            "The guard's user does not have permission.",
             match grant {
                 Some(grant) => format!("{by_hand}; then `{grant}`."),
                 None => format!("{by_hand}; then grant +script|kill +function|kill."),
@@ -215,7 +215,7 @@ mod tests {
         GuardAction { outcome, at: at(millis).unix, ran_for, kind: "script", script: None }
     }
 
-    /// Names of the alerts that are sent, and the time of the next step.
+    /// Names of the alerts sent, and the time of the next step.
     fn step(
         alerts: &mut GuardAlerts,
         actions: &[GuardAction],

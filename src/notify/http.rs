@@ -1,4 +1,4 @@
-//! HTTP/1.1 client of one Alertmanager: one connection, which is kept between requests.
+//! HTTP/1.1 client for one Alertmanager, with one persistent connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,22 +22,22 @@ use crate::text::clean;
 /// Maximum size of a response, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
 
-/// Maximum size of a file with a secret.
+/// Maximum size of a file with a secret, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
 
-/// Maximum length of a text of a response in an error, in bytes.
+/// Maximum length of the response text included in an error, in bytes.
 const MAX_DETAIL: usize = 200;
 
 /// Value of the header User-Agent.
 const USER_AGENT: &str = concat!("redis-script-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// Reason for which a request failed. The text contains no secret.
+/// Reason why a request failed. The text contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HttpError {
     /// The time limit has passed.
     #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// There is no connection, or it broke.
+    /// There is no connection, or it was lost.
     #[error("{0}")]
     Unreachable(String),
     /// The status is not 2xx.
@@ -45,7 +45,7 @@ pub(super) enum HttpError {
     Rejected(StatusCode, String),
 }
 
-/// Client of one Alertmanager.
+/// Client for one Alertmanager.
 #[derive(Debug)]
 pub(super) struct Client {
     alertmanager: Arc<Alertmanager>,
@@ -56,7 +56,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 struct Connection {
     requests: SendRequest<Body>,
-    /// Task that reads and writes; ended with the connection.
+    /// Task that reads and writes; aborted when the connection is dropped.
     _task: AbortOnDropHandle<()>,
 }
 
@@ -68,7 +68,7 @@ impl Client {
     /// Sends a request to `path` below the URL, and returns the body of a response with status 2xx.
     ///
     /// # Errors
-    /// No response came in time, or its status is another one. The connection is closed then.
+    /// No response arrived in time, or its status is not 2xx. In either case the connection is closed.
     pub(super) async fn request(
         &mut self,
         method: Method,
@@ -86,7 +86,7 @@ impl Client {
 
     async fn attempt(&mut self, method: &Method, path: &str, body: &Bytes) -> Result<Bytes, HttpError> {
         let kept = self.connection.take().filter(|kept| !kept.requests.is_closed());
-        // If a request fails on a kept connection, Alertmanager may have closed it meanwhile.
+        // If a request fails on a kept connection, Alertmanager may have closed the connection in the meantime.
         if let Some(kept) = kept
             && let Ok(response) = exchange(kept, self.prepare(method, path, body).await?).await
         {
@@ -153,14 +153,14 @@ impl Client {
         let stream = TokioIo::new(transport.into_stream());
         let (requests, connection) = http1::handshake(stream).await.map_err(|error| unreachable(&error))?;
         let task = tokio::spawn(async move {
-            // Its errors are those of the requests.
+            // Requests report the same errors.
             let _ = connection.await;
         });
         Ok(Connection { requests, _task: AbortOnDropHandle::new(task) })
     }
 }
 
-/// Response, and the connection that it came by.
+/// Response, and the connection on which it arrived.
 struct Response {
     connection: Connection,
     status: StatusCode,
@@ -199,7 +199,7 @@ fn header_value(secret: &SecretString) -> Result<HeaderValue, HttpError> {
     Ok(value)
 }
 
-/// Reads a secret. Whitespace around the content of a file is not part of it.
+/// Reads a secret. Whitespace around the content of a file is removed.
 async fn read(secret: &Secret) -> Result<SecretString, HttpError> {
     match secret {
         Secret::Given(secret) => Ok(secret.clone()),

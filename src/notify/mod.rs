@@ -1,8 +1,9 @@
-//! Alerts that the exporter sends to Alertmanager itself, without waiting for a scrape and an evaluation.
+//! Alerts that the exporter sends directly to Alertmanager, without waiting for a scrape and a rule evaluation.
 //!
-//! `text` words an alert, `tracker` decides when the alerts of a target are sent and ended, `outbox` holds those that wait:
-//! these are pure. `scrapes` remembers who scrapes, `sender` delivers to one Alertmanager, `http` is its client. Everything
-//! else only adds to a bounded queue: an Alertmanager that is slow or dead delays nothing.
+//! `text` creates the annotations of an alert, `tracker` decides when the alerts of a target are sent and ended, and `outbox`
+//! holds those waiting for delivery; these are pure. `scrapes` records the clients that scrape, `sender` delivers to one
+//! Alertmanager, and `http` is its client. Everything else only adds to a bounded queue, so a slow or dead Alertmanager delays
+//! nothing.
 
 pub(crate) mod alert;
 mod guard;
@@ -43,14 +44,14 @@ use crate::watch::{Severity, State};
 /// Name of the alert, as in the shipped rules.
 const ALERT_NAME: &str = "RedisScriptRunning";
 
-/// Number of resend delays after which an alert that is not sent again ends by itself.
+/// Number of resend delays after which an alert that is not resent expires.
 const RESENDS: u32 = 4;
 
-/// Sends alerts to all Alertmanagers.
+/// Sender of alerts to all Alertmanagers.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     config: NotifyConfig,
-    /// Label `instance` until it is known from a scrape.
+    /// Value of the label `instance` until it is known from a scrape.
     fallback_instance: String,
     clock: Clock,
     senders: Vec<Arc<Sender>>,
@@ -58,7 +59,7 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    /// Creates a notifier that sends nothing yet.
+    /// Creates a notifier, which sends nothing until it runs.
     pub(crate) fn new(config: NotifyConfig, fallback_instance: String, clock: Clock) -> Self {
         let senders = config.alertmanagers.iter();
         let senders = senders.map(|alertmanager| Arc::new(Sender::new(Arc::clone(alertmanager), clock)));
@@ -80,7 +81,7 @@ impl Notifier {
         self.scrapes.lock().record(scrape, self.clock.now().mono);
     }
 
-    /// Sends an alert to every Alertmanager; never waits. Its labels are those of [`Self::labels`].
+    /// Queues an alert for every Alertmanager, without waiting. Its labels come from [`Self::labels`].
     pub(crate) fn send(&self, alert: Alert) {
         let now = self.clock.now().mono;
         let alert = Arc::new(alert);
@@ -90,7 +91,7 @@ impl Notifier {
         }
     }
 
-    /// Time after which an alert that is not sent again ends by itself.
+    /// Time after which an alert that is not resent expires.
     fn validity(&self) -> Duration {
         self.config.resend_delay.saturating_mul(RESENDS)
     }
@@ -129,7 +130,7 @@ impl Notifier {
                 () = stop.cancelled() => break,
                 () = shared.blockage_changed() => {}
                 () = wait => {}
-                // The sender is part of the fleet, so this cannot fail.
+                // The `watch` sender belongs to the fleet, so this can't fail.
                 _ = targets.changed() => planner.follow(&targets.borrow()),
                 Some(Err(error)) = tasks.join_next() => {
                     if let Ok(panic) = error.try_into_panic() {
@@ -142,25 +143,25 @@ impl Notifier {
     }
 }
 
-/// Name of a target, and whether it exists because of `/probe`.
+/// Name of a target, and true if it was created by `/probe`.
 type Key = (Arc<str>, bool);
 
-/// Targets with a blockage or an open alert.
+/// Tracked targets: those with a blockage or an open alert.
 struct Planner<'a> {
     notifier: &'a Notifier,
     tracked: BTreeMap<Key, Tracked>,
 }
 
-/// A target with a blockage or an open alert.
+/// Target with a blockage or an open alert.
 struct Tracked {
-    /// `None` if it is no longer watched.
+    /// `None` if the target is no longer watched.
     handle: Option<Arc<TargetHandle>>,
     tracker: Tracker,
     /// Alerts about the guard's actions.
     guard: GuardAlerts,
     /// Time of the next step.
     due: Mono,
-    /// Labels of the open alerts, which stay the same while one is open.
+    /// Labels of the open alerts; they don't change while an alert is open.
     labels: Vec<(Severity, Arc<Labels>)>,
     /// Facts of the last step.
     facts: AlertFacts,
@@ -171,7 +172,7 @@ fn key_of(handle: &TargetHandle) -> Key {
 }
 
 impl Planner<'_> {
-    /// Applies a change of the list of targets.
+    /// Applies a change to the list of targets.
     fn follow(&mut self, targets: &[Arc<TargetHandle>]) {
         let now = self.notifier.clock.now().mono;
         for (key, tracked) in &mut self.tracked {
@@ -180,7 +181,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Sends what is due, and returns the time of the next step.
+    /// Sends the alerts that are due, and returns the time of the next step.
     fn step(&mut self, targets: &[Arc<TargetHandle>]) -> Option<Mono> {
         let now = self.notifier.clock.now();
         for handle in targets.iter().filter(|handle| handle.take_blockage_changed()) {
@@ -201,7 +202,7 @@ impl Planner<'_> {
 }
 
 impl Tracked {
-    /// Sends what is due. Returns false if there is nothing left to do.
+    /// Sends the alerts that are due. Returns false if there is nothing left to do.
     fn step(&mut self, notifier: &Notifier, (target, is_probed): &Key, now: Timestamps) -> bool {
         let scrapes = if let Some(handle) = &self.handle {
             self.facts = facts_of(handle);
@@ -248,7 +249,7 @@ impl Tracked {
 
     fn alert(&self, notice: &Notice, labels: Arc<Labels>, now: Timestamps, validity: Duration) -> Alert {
         let starts_at = notice.since.unix;
-        // The wall clock may have gone back, and Alertmanager rejects an end before the start.
+        // The wall clock may have been set back, and Alertmanager rejects an end before the start.
         let not_before = |at| if at > starts_at { at } else { starts_at + Duration::from_millis(1) };
         match notice.over {
             None => {
@@ -265,7 +266,7 @@ impl Tracked {
     }
 }
 
-/// Reads what alerts depend on.
+/// Returns the facts that alerts depend on.
 fn facts_of(handle: &TargetHandle) -> AlertFacts {
     let names = handle.catalogue();
     let address = handle.config().address.to_string();

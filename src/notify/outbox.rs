@@ -1,4 +1,4 @@
-//! Alerts that wait for delivery to one Alertmanager: only the newest state of each, and a bounded number.
+//! Alerts waiting for delivery to one Alertmanager: only the latest state of each, and a bounded number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::alert::{Alert, Labels};
 use crate::clock::Mono;
 
-/// Maximum number of alerts that wait. Each takes about 2 kB, which all Alertmanagers share.
+/// Maximum number of waiting alerts. Each takes about 2 kB, which is shared by all Alertmanagers.
 pub(super) const MAX_WAITING: usize = 4096;
 
-/// An alert that waits.
+/// Waiting alert.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) alert: Arc<Alert>,
-    /// Time at which it became due.
+    /// Time at which the alert became due.
     pub(super) due: Mono,
-    /// Time after which it is obsolete: Alertmanager has ended the alert by itself.
+    /// Time after which the message is obsolete, because the alert has expired in Alertmanager.
     pub(super) expires: Mono,
 }
 
-/// Alerts that wait, the oldest first.
+/// Waiting alerts, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: BTreeMap<u64, Message>,
@@ -33,8 +33,8 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// Adds a message. It takes the place of an older one about the same alert. Returns true if another one, the oldest, was
-    /// dropped because there are too many.
+    /// Adds a message, replacing an older one about the same alert. Returns true if the oldest message was dropped because the
+    /// outbox is full.
     pub(super) fn push(&mut self, message: Message) -> bool {
         let position = self.positions.get(&message.alert.labels).copied();
         if let Some(old) = position.and_then(|position| self.waiting.get_mut(&position)) {
@@ -51,7 +51,8 @@ impl Outbox {
         is_full
     }
 
-    /// Removes and returns the oldest messages with their positions, at most `max`, and the number of those that have expired.
+    /// Removes and returns up to `max` of the oldest messages with their positions, and the number of expired messages that were
+    /// removed.
     pub(super) fn take(&mut self, max: usize, now: Mono) -> (Vec<(u64, Message)>, u64) {
         let (mut taken, mut expired) = (Vec::new(), 0_u64);
         while taken.len() < max
@@ -67,8 +68,8 @@ impl Outbox {
         (taken, expired)
     }
 
-    /// Puts back messages that were not delivered, at their former positions, unless there is a newer one about the same
-    /// alert. Returns the number of those that were dropped because there are too many.
+    /// Puts undelivered messages back at their former positions, except those with a newer message about the same alert. Returns
+    /// the number of messages dropped because the outbox is full.
     pub(super) fn put_back(&mut self, messages: Vec<(u64, Message)>) -> u64 {
         let mut dropped = 0_u64;
         for (position, message) in messages {

@@ -1,4 +1,4 @@
-//! Scrapes by Prometheus: when each client scraped last, and by which name it reaches the exporter.
+//! Scrapes by Prometheus: the time of each client's last scrape, and the host name used to reach the exporter.
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -6,27 +6,27 @@ use std::sync::Arc;
 
 use crate::clock::Mono;
 
-/// Maximum number of clients and targets that are remembered.
+/// Maximum number of pairs of client and target that are stored.
 const MAX_SCRAPES: usize = 4096;
 
 /// Maximum length of a host name with its port, in bytes.
 const MAX_HOST: usize = 260;
 
-/// A scrape.
+/// Scrape by a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Scrape<'a> {
     /// Address of the client.
     pub(crate) client: IpAddr,
-    /// Header Host.
+    /// `Host` header.
     pub(crate) host: Option<&'a str>,
-    /// Target of `/probe`; `None` for all targets, of `/metrics`.
+    /// Target of a scrape of `/probe`; `None` for `/metrics`, which has all targets.
     pub(crate) target: Option<&'a str>,
 }
 
 /// Latest scrapes.
 #[derive(Debug, Default)]
 pub(super) struct Scrapes {
-    /// Time of the last scrape by client and target; `None` is all targets.
+    /// Time of the last scrape, by target and client; target `None` means all targets.
     last: BTreeMap<(Option<Arc<str>>, IpAddr), Mono>,
     /// Host of the last scrape of `/metrics`.
     host: Option<String>,
@@ -55,7 +55,7 @@ impl Scrapes {
         self.last.insert(key, now);
     }
 
-    /// Returns the last scrape of a target by each client.
+    /// Returns the time of each client's last scrape of a target.
     pub(super) fn of(&self, target: &str, is_probed: bool) -> Vec<(IpAddr, Mono)> {
         let of_all = self.last.iter().filter(|((name, _), _)| name.is_none() && !is_probed);
         let from = (Some(Arc::from(target)), IpAddr::from([0_u8; 4]));
@@ -68,8 +68,8 @@ impl Scrapes {
         scrapes.into_iter().collect()
     }
 
-    /// Returns the label `instance` of a target, as far as it is known: Prometheus sets it to the address that it scrapes,
-    /// and, by the configuration in the documentation, to the target of `/probe`.
+    /// Returns the label `instance` of a target, if known. Prometheus sets it to the address that it scrapes or, with the
+    /// documented configuration, to the target of `/probe`.
     pub(super) fn instance<'a>(&'a self, target: &'a str, is_probed: bool) -> Option<&'a str> {
         if is_probed {
             return Some(target);

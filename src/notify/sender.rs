@@ -1,4 +1,5 @@
-//! Delivery to one Alertmanager: a task with a bounded queue, which retries until a newer state replaces what it sends.
+//! Delivery to one Alertmanager: a task with a bounded queue, which retries a message until it expires or is replaced by a newer
+//! state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,11 @@ pub(super) const ALERTS_PATH: &str = "/api/v2/alerts";
 /// Maximum number of alerts in one request, as in Prometheus.
 const MAX_BATCH: usize = 64;
 
-/// Interval at which an idle Alertmanager is tested, so that a wrong URL or password is known before it is needed.
+/// Interval at which an idle connection to Alertmanager is tested, so that a wrong URL or password is detected before an alert
+/// has to be sent.
 const TEST_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pause after the first failure; it doubles with each further one.
+/// Pause after the first failure; doubled after each further failure.
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 
 /// Maximum pause after a failure.
@@ -36,20 +38,20 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Upper bounds of the histogram of latencies, in seconds.
 const LATENCY_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Outcome of the delivery of an alert; the value of the label `outcome`.
+/// Outcome of delivering an alert; value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
-    /// Alertmanager has accepted it.
+    /// Alertmanager accepted the alert.
     Sent,
-    /// Alertmanager has answered with an error.
+    /// Alertmanager responded with an error.
     Rejected,
-    /// No response came in time.
+    /// No response arrived in time.
     Timeout,
     /// There was no connection.
     Unreachable,
-    /// It was not delivered before Alertmanager ended the alert by itself.
+    /// The alert expired before it was delivered.
     Expired,
-    /// Too many waited.
+    /// Too many alerts were waiting.
     Dropped,
 }
 
@@ -79,15 +81,15 @@ pub(crate) struct Status {
     pub(crate) url: Arc<str>,
     /// True if the last request succeeded; `None` before the first one.
     pub(crate) up: Option<bool>,
-    /// Time of the change to `up`.
+    /// Time of the last change of `up`.
     pub(crate) since: Unix,
-    /// Reason for which the last request failed.
+    /// Reason why the last request failed.
     pub(crate) problem: Option<String>,
-    /// Number of alerts that wait.
+    /// Number of waiting alerts.
     pub(crate) waiting: usize,
-    /// Number of alerts by [`DeliveryOutcome::ALL`].
+    /// Number of alerts per outcome, in the order of [`DeliveryOutcome::ALL`].
     pub(crate) counts: [u64; DeliveryOutcome::ALL.len()],
-    /// Time from the moment at which an alert was due to its acceptance.
+    /// Time from when an alert was due until it was accepted.
     pub(crate) latency: Histogram,
 }
 
@@ -97,7 +99,7 @@ pub(super) struct Sender {
     alertmanager: Arc<Alertmanager>,
     clock: Clock,
     state: Mutex<State>,
-    /// Notified when a message was added.
+    /// Notified when a message is added.
     added: Notify,
 }
 
@@ -138,7 +140,7 @@ impl Sender {
         Status { waiting: state.outbox.len(), ..state.status.clone() }
     }
 
-    /// Adds an alert. Never waits.
+    /// Adds an alert without waiting.
     pub(super) fn push(&self, message: Message) {
         let mut state = self.state.lock();
         if state.outbox.push(message) {
@@ -148,11 +150,11 @@ impl Sender {
         self.added.notify_one();
     }
 
-    /// Delivers until `stop`. `changed` is called when numbers have changed.
+    /// Delivers until `stop` is cancelled. Calls `changed` whenever the status or the counts have changed.
     pub(super) async fn run(self: Arc<Self>, changed: impl Fn() + Send, stop: CancellationToken) {
         let mut client = Client::new(Arc::clone(&self.alertmanager));
         let mut failures = 0_u32;
-        // A first request tests the connection.
+        // The first request tests the connection.
         let mut test = true;
         loop {
             let (messages, expired) = self.state.lock().outbox.take(MAX_BATCH, self.now());
@@ -173,7 +175,7 @@ impl Sender {
                 changed();
                 match pause(failures) {
                     Duration::ZERO => continue,
-                    // While it fails, a message that is added does not end the pause.
+                    // After a failure, a new message does not end the pause.
                     pause => {
                         tokio::select! {
                             () = stop.cancelled() => return,
@@ -196,7 +198,7 @@ impl Sender {
         self.clock.now().mono
     }
 
-    /// Counts the result of a request, and puts back what was not delivered.
+    /// Records the result of a request, and puts back messages that were not delivered.
     fn finish(&self, messages: Vec<(u64, Message)>, result: Result<(), HttpError>) {
         let now = self.clock.now();
         let number = u64::try_from(messages.len()).unwrap_or(u64::MAX);
@@ -221,7 +223,7 @@ impl Sender {
                     HttpError::Rejected(..) => DeliveryOutcome::Rejected,
                 };
                 state.count(outcome, number);
-                // Alertmanager has taken the valid ones of them, and would answer the same again.
+                // Alertmanager has accepted the valid alerts, and a retry would get the same response.
                 if !matches!(error, HttpError::Rejected(StatusCode::BAD_REQUEST, _)) {
                     let dropped = state.outbox.put_back(messages);
                     state.count(DeliveryOutcome::Dropped, dropped);
@@ -242,14 +244,15 @@ impl Sender {
     }
 }
 
-/// Posts alerts; an empty list tests the connection.
+/// Posts alerts. An empty list tests the connection.
 pub(super) async fn post(client: &mut Client, alerts: impl Iterator<Item = &Alert>) -> Result<(), HttpError> {
     let alerts: Vec<&Alert> = alerts.collect();
     let body = serde_json::to_vec(&alerts).map_err(|error| HttpError::Unreachable(error.to_string()))?;
     client.request(Method::POST, ALERTS_PATH, Bytes::from(body)).await.map(drop)
 }
 
-/// Pause after this number of failures: doubled each time, less up to a quarter, so that exporters do not retry together.
+/// Pause after this number of failures: doubled each time, and shortened by a random amount of up to a quarter so that exporters
+/// do not retry simultaneously.
 fn pause(failures: u32) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
     let longest = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(MAX_PAUSE);

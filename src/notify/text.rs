@@ -1,4 +1,4 @@
-//! Annotations of `RedisScriptRunning`, worded as the shipped rule words them.
+//! Annotations of `RedisScriptRunning`, with the same text as in the shipped rule.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,57 +15,57 @@ use crate::parse::BusyKind;
 use crate::text::clean;
 use crate::watch::{StateKind, Thresholds};
 
-/// Page of the runbooks.
+/// URL of the runbooks.
 const RUNBOOKS: &str =
     "https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md";
 
-/// Maximum length of a name in a text, in bytes.
+/// Maximum length of a name in an annotation, in bytes.
 pub(super) const MAX_NAME: usize = 400;
 
 /// Facts about a target that alerts depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct AlertFacts {
     pub(crate) target: Arc<str>,
-    /// Address of the server, if that is not the name of the target.
+    /// Address of the server, if it differs from the name of the target.
     pub(crate) address: Option<String>,
     /// `redis-cli` command line that connects as the exporter does.
     pub(crate) redis_cli: String,
-    /// `None` for a target that was never tried.
+    /// `None` if the target has not been tried yet.
     pub(crate) state: Option<StateKind>,
     pub(crate) slow: Thresholds,
     /// Run time of a script after which the server answers BUSY; zero means never.
     pub(crate) time_limit: Option<Duration>,
-    /// The blockage in progress.
+    /// Current blockage.
     pub(crate) blockage: Option<Blockage>,
-    /// URL of the target on the status page, if it is known.
+    /// URL of the target on the status page, if known.
     pub(crate) page: Option<String>,
-    /// Run time after which the guard kills; `None` without a guard that does.
+    /// Run time after which the guard kills; `None` unless there is a guard in mode kill.
     pub(crate) kill_after: Option<Duration>,
-    /// Latest action of the guard with each outcome.
+    /// Latest action of the guard for each outcome.
     pub(crate) actions: Vec<GuardAction>,
-    /// Command line that grants the guard's user what it needs, if that is missing.
+    /// Command line that grants the guard's user the missing permissions, if any.
     pub(crate) guard_grant: Option<String>,
 }
 
-/// A blockage in progress.
+/// Current blockage of a target.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Blockage {
-    /// Time at which it was noticed, which no other blockage of the target has.
+    /// Time at which the blockage was detected; unique among the target's blockages.
     pub(crate) noticed: Mono,
-    /// Its beginning, as far as known.
+    /// Start of the blockage, as far as known.
     pub(crate) began: Mono,
-    /// The same on the wall clock.
+    /// Start by the wall clock.
     pub(crate) began_at: Unix,
-    /// The script or function that runs, if it is named.
+    /// Running script or function, if it has been named.
     pub(crate) running: Option<AlertScript>,
 }
 
-/// A named script or function.
+/// Named script or function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AlertScript {
     /// `script` or `function`.
     pub(crate) kind: &'static str,
-    /// Its identity.
+    /// Identity of the script or function.
     pub(crate) script: String,
     pub(crate) name: String,
 }
@@ -79,7 +79,7 @@ impl AlertFacts {
         }
     }
 
-    /// True if the server answers BUSY, or did so in this blockage and is silent now.
+    /// True if the server answers BUSY, or answered BUSY during this blockage and is now silent.
     pub(super) fn is_busy(&self) -> bool {
         self.busy().is_some() || self.is_busy_silent()
     }
@@ -88,7 +88,7 @@ impl AlertFacts {
         self.state == Some(StateKind::BusySilent)
     }
 
-    /// Returns the annotations while the server has been blocked for this long.
+    /// Returns the annotations for a blockage that has lasted for `blocked` so far.
     pub(super) fn while_blocked(&self, labels: &Labels, blocked: Duration) -> BTreeMap<&'static str, String> {
         let mut text = format!("{} has been blocked for {}", self.subject(labels), humanize(blocked));
         if self.busy().is_some() {
@@ -97,23 +97,23 @@ impl AlertFacts {
         let running = self.blockage.as_ref().and_then(|blockage| blockage.running.as_ref());
         let runs = match (running, self.busy()) {
             (Some(AlertScript { kind, script, name }), _) if name == script => {
-                format!("It runs the {kind} {name}.")
+                format!("It is running the {kind} {name}.")
             }
-            (Some(AlertScript { kind, script, name }), _) => format!("It runs the {kind} {name} ({script})."),
+            (Some(AlertScript { kind, script, name }), _) => format!("It is running the {kind} {name} ({script})."),
             (None, Some(BusyKind::Script)) => {
                 "It is running a script whose name is not known yet.".to_owned()
             }
             (None, Some(BusyKind::Function)) => {
                 "It is running a function whose name is not known yet.".to_owned()
             }
-            (None, Some(BusyKind::Module)) => "It runs a command of a module.".to_owned(),
+            (None, Some(BusyKind::Module)) => "It is running a module command.".to_owned(),
             (None, None) if self.is_busy_silent() => {
-                "It answered BUSY, and does not answer now: whether the same call still runs, or another one, is not known."
+                "It answered BUSY but is not responding now; it is not known whether the same call is still running."
                     .to_owned()
             }
-            (None, None) => "What it runs is not known yet.".to_owned(),
+            (None, None) => "What it is running is not known yet.".to_owned(),
         };
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = write!(text, ". {} Next: {}", clean(&runs, MAX_NAME), self.next(blocked));
         let is_pending = self.acted().is_none() && self.busy() != Some(BusyKind::Module);
         if let Some(kill_after) = self.kill_after.filter(|_| is_pending) {
@@ -126,19 +126,19 @@ impl AlertFacts {
         self.of_running("is", text)
     }
 
-    /// Latest action of the guard in the blockage in progress.
+    /// Latest outcome of the guard during the current blockage.
     pub(super) fn acted(&self) -> Option<GuardOutcome> {
         let began = self.blockage.as_ref()?.began_at;
         let latest = self.actions.iter().filter(|action| action.at >= began).max_by_key(|action| action.at);
         latest.map(|action| action.outcome)
     }
 
-    /// True if the guard has acted with this outcome since `began`.
+    /// True if the guard has had a matching outcome since `began`.
     fn has_acted(&self, began: Unix, is_wanted: impl Fn(GuardOutcome) -> bool) -> bool {
         self.actions.iter().any(|action| action.at >= began && is_wanted(action.outcome))
     }
 
-    /// Returns the annotations after the end of a blockage of this duration, which ended at `over`.
+    /// Returns the annotations for a blockage that lasted for `blocked` and ended at `over`.
     pub(super) fn after_end(
         &self,
         labels: &Labels,
@@ -149,7 +149,7 @@ impl AlertFacts {
         let is_killed = self.has_acted(over - blocked, GuardOutcome::is_kill);
         let killed = if is_killed { " The exporter's guard killed the running script." } else { "" };
         let text = format!(
-            "{} was blocked for at least {}, which is over. Its state is {state}.{killed} Next: find the call with `{} SLOWLOG GET`, \
+            "{} was blocked for at least {}. The blockage is over; the state is now {state}.{killed} Next: find the call with `{} SLOWLOG GET`, \
              or in the exporter's log.",
             self.subject(labels),
             humanize(blocked),
@@ -180,7 +180,7 @@ impl AlertFacts {
         ])
     }
 
-    /// The server, with what distinguishes it from others of the same name.
+    /// Name of the target, with details that distinguish it from other targets of the same name.
     pub(super) fn subject(&self, labels: &Labels) -> String {
         let mut text = format!("{} (", self.target);
         if let Some(address) = &self.address {
@@ -194,7 +194,7 @@ impl AlertFacts {
         text
     }
 
-    /// The next step for the operator.
+    /// Next step for the operator.
     fn next(&self, blocked: Duration) -> String {
         let began = self.blockage.as_ref().map(|blockage| blockage.began_at);
         let is_refused =
@@ -211,22 +211,22 @@ impl AlertFacts {
         let kills = format!("`{cli} SCRIPT KILL` ends a script, and `{cli} FUNCTION KILL` a function.");
         match (self.busy(), self.time_limit) {
             (Some(BusyKind::Script | BusyKind::Function), _) if is_refused => {
-                "wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused the guard's \
+                "wait for it to finish, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has already written data, so the server refused the guard's \
                  kill."
                     .to_owned()
             }
             (Some(BusyKind::Script), _) => kill("SCRIPT KILL"),
             (Some(BusyKind::Function), _) => kill("FUNCTION KILL"),
             (Some(BusyKind::Module), _) => {
-                "the documentation of the module; neither SCRIPT KILL nor FUNCTION KILL ends it.".to_owned()
+                "see the module's documentation; neither SCRIPT KILL nor FUNCTION KILL ends it.".to_owned()
             }
             (None, _) if self.is_busy_silent() => format!("wait until it answers BUSY again. Then {kills}"),
             (None, Some(Duration::ZERO)) => {
                 "only a restart ends it, because the time limit is 0: the server accepts no kill.".to_owned()
             }
             (None, Some(limit)) if blocked > limit.saturating_add(Duration::from_secs(1)) => {
-                "see whether the process runs or is stopped. It has not answered BUSY, so it is most likely one long \
-                 command, which no kill ends."
+                "check whether the process is running or stopped. It has not answered BUSY, so the cause is most likely one long \
+                 command, which cannot be killed."
                     .to_owned()
             }
             (None, limit) => {
@@ -237,7 +237,7 @@ impl AlertFacts {
     }
 }
 
-/// Formats a duration as `humanizeDuration` of Prometheus does: four significant digits below a minute.
+/// Formats a duration like Prometheus' `humanizeDuration`: with four significant digits below a minute.
 pub(super) fn humanize(duration: Duration) -> String {
     let (whole, seconds) = (duration.as_secs(), duration.as_secs_f64());
     let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
@@ -252,7 +252,7 @@ pub(super) fn humanize(duration: Duration) -> String {
     }
 }
 
-/// Formats a number below 1000 with four significant digits, without zeros at its end.
+/// Formats a number below 1000 with four significant digits, without trailing zeros.
 fn four_digits(number: f64) -> String {
     let text = match number {
         ..10.0 => format!("{number:.3}"),
@@ -266,7 +266,7 @@ fn four_digits(number: f64) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// A target that answers.
+    /// Target that answers.
     pub(in crate::notify) fn idle() -> AlertFacts {
         AlertFacts {
             target: "t:1".into(),
@@ -288,7 +288,7 @@ pub(super) mod tests {
         Unix::from_epoch(at.since(Mono::EPOCH))
     }
 
-    /// A target that is blocked since `began`.
+    /// Target that has been blocked since `began`.
     pub(in crate::notify) fn blocked(state: StateKind, began: Mono) -> AlertFacts {
         let noticed = began + Duration::from_millis(250);
         let blockage = Blockage { noticed, began, began_at: wall(began), running: None };
@@ -318,7 +318,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_text_says_what_holds_and_what_to_do() {
+    fn the_text_describes_the_state_and_the_next_step() {
         let second = Duration::from_secs(1);
         let began = Mono::from_epoch(second);
         let description =
@@ -326,12 +326,13 @@ pub(super) mod tests {
         let silent = blocked(StateKind::Blocked, began);
         assert_eq!(
             description(&silent, second),
-            "t:1 (instance i:1) has been blocked for 1s. What it runs is not known yet. Next: wait until it answers \
+            "t:1 (instance i:1) has been blocked for 1s. What it is running is not known yet. Next: wait until it answers \
              BUSY, after 5s. Then `redis-cli -h t -p 1 SCRIPT KILL` ends a script, and `redis-cli -h t -p 1 FUNCTION KILL` a \
              function."
         );
         assert!(
-            description(&silent, second * 7).contains("Next: see whether the process runs or is stopped.")
+            description(&silent, second * 7)
+                .contains("Next: check whether the process is running or stopped.")
         );
         let no_limit = AlertFacts { time_limit: Some(Duration::ZERO), ..silent.clone() };
         assert!(description(&no_limit, second).contains("Next: only a restart ends it"));
@@ -345,7 +346,7 @@ pub(super) mod tests {
         pod.insert("pod".to_owned(), "redis-0".to_owned());
         assert_eq!(
             named.while_blocked(&pod, second * 6)["description"],
-            "t:1 (address 10.0.0.1:6379, instance i:1, pod redis-0) has been blocked for 6s, and answers BUSY. It runs the \
+            "t:1 (address 10.0.0.1:6379, instance i:1, pod redis-0) has been blocked for 6s, and answers BUSY. It is running the \
              script queue.lua (abc). Next: `redis-cli -h t -p 1 SCRIPT KILL`."
         );
         let login = AlertFacts { redis_cli: "redis-cli -h t -p 1 --askpass".to_owned(), ..named.clone() };
@@ -365,7 +366,7 @@ pub(super) mod tests {
                 "It is running a function whose name is not known yet.",
                 "`redis-cli -h t -p 1 FUNCTION KILL`.",
             ),
-            (BusyKind::Module, "It runs a command of a module.", "the documentation of the module;"),
+            (BusyKind::Module, "It is running a module command.", "see the module's documentation;"),
         ] {
             let text = description(&blocked(StateKind::Busy(kind), began), second);
             assert!(text.contains(&format!("{runs} Next: {next}")), "{text}");
@@ -373,12 +374,12 @@ pub(super) mod tests {
         let silent = blocked(StateKind::BusySilent, began);
         let silent = AlertFacts { page: Some("http://x/?target=t%3A1".to_owned()), ..silent };
         let text = description(&silent, second);
-        assert!(text.contains(" for 1s. It answered BUSY, and does not answer now: "), "{text}");
+        assert!(text.contains(" for 1s. It answered BUSY but is not responding now; "), "{text}");
         assert!(text.contains(" Next: wait until it answers BUSY again. "), "{text}");
         assert!(text.ends_with(" Status page: http://x/?target=t%3A1"), "{text}");
         assert_eq!(
             idle().after_end(&labels(), second * 3, wall(began + second * 3))["description"],
-            "t:1 (instance i:1) was blocked for at least 3s, which is over. Its state is ok. Next: find the call with \
+            "t:1 (instance i:1) was blocked for at least 3s. The blockage is over; the state is now ok. Next: find the call with \
              `redis-cli -h t -p 1 SLOWLOG GET`, or in the exporter's log."
         );
     }
@@ -403,9 +404,9 @@ pub(super) mod tests {
         };
         facts.actions = vec![action(GuardOutcome::Budget, 0)];
         facts.actions[0].at = wall(began - second);
-        assert!(text(&facts).ends_with(kills), "that was about the blockage before");
+        assert!(text(&facts).ends_with(kills), "that was about the previous blockage");
         facts.actions.push(action(GuardOutcome::Unkillable, 10));
-        let refused = " Next: wait for its end, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has written, so the server refused \
+        let refused = " Next: wait for it to finish, or stop the server with SHUTDOWN NOSAVE, which loses every write since its last save: it has already written data, so the server refused \
                        the guard's kill.";
         assert!(text(&facts).ends_with(refused), "{}", text(&facts));
         let end = |facts: &AlertFacts| {
@@ -415,7 +416,7 @@ pub(super) mod tests {
         assert!(!end(&facts).contains("guard"), "{}", end(&facts));
         facts.actions = vec![action(GuardOutcome::Killed, 12)];
         assert!(end(&facts).contains(
-            " is over. Its state is busy_script. The exporter's guard killed the running script. Next: "
+            " The blockage is over; the state is now busy_script. The exporter's guard killed the running script. Next: "
         ));
         assert_eq!(facts.acted(), Some(GuardOutcome::Killed));
     }

@@ -1,8 +1,9 @@
 //! Alerts of one target: decides when each is sent, renewed and ended.
 //!
-//! Prometheus sends the same alerts by the shipped rules, later. A scrape during a blockage makes it fire the alert until its
-//! next scrape. If the exporter ended the alert before that, the next evaluation could make it fire again: a second page
-//! for one blockage. So the end of an alert waits for those that scraped the target while it fired.
+//! With the shipped rules, Prometheus sends the same alerts, but later. After a scrape during a blockage, Prometheus fires the
+//! alert until its next scrape. If the exporter ended the alert before that, the next evaluation could make it fire again, and
+//! one blockage would page twice. The end of an alert is therefore held back until every client that scraped the target while the
+//! alert fired has scraped again, or its scrape is older than [`LOOKBACK`].
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -13,30 +14,30 @@ use crate::guard::GuardOutcome;
 use crate::watch::{Severity, StateKind};
 
 /// Minimum time between the end of an alert and the next one with the same labels. Alertmanager sends the end only if the
-/// next one comes later than `group_interval`, which is 200 ms in the shipped example. Less than the default threshold, so that
-/// it delays only alerts that begin with BUSY.
+/// next alert arrives more than `group_interval` later, which is 200 ms in the shipped example. The gap is shorter than the
+/// default threshold, so that it delays only alerts triggered by BUSY.
 const GAP: Duration = Duration::from_millis(800);
 
-/// Time after a scrape by which Prometheus has evaluated its samples and sent the end of the alert: the rules are evaluated
-/// every second, and need two evaluations.
+/// Time after a scrape within which Prometheus evaluates its samples and sends the end of the alert: the rules are evaluated
+/// every second, and two evaluations are needed.
 const EVALUATION_MARGIN: Duration = Duration::from_millis(2500);
 
 /// Time after a scrape after which the rules no longer use its samples, with a margin.
 const LOOKBACK: Duration = Duration::from_secs(62);
 
-/// Interval between checks of an alert whose end waits.
+/// Interval between checks of an alert whose end is held back.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Severities, in the order in which a blockage reaches them.
 const SEVERITIES: [Severity; 2] = [Severity::Warning, Severity::Critical];
 
-/// State that one message reports.
+/// State of an alert that one message reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(super) severity: Severity,
     /// Start of the alert.
     pub(super) since: Timestamps,
-    /// Duration of the blockage so far, or as a whole.
+    /// Duration of the blockage: so far, or in total if it is over.
     pub(super) blocked: Duration,
     /// End of the blockage, if it is over.
     pub(super) over: Option<Timestamps>,
@@ -57,34 +58,34 @@ pub(crate) struct Tracker([Phase; SEVERITIES.len()]);
 /// Phase of one alert.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Phase {
-    /// It does not fire.
+    /// The alert does not fire.
     #[default]
     Idle,
-    /// It has ended; the next one begins no earlier than `until`.
+    /// The alert has ended. The next one starts at `until` at the earliest.
     Ended { until: Mono },
-    /// It fires.
+    /// The alert fires.
     Firing {
         since: Timestamps,
-        /// Time at which its blockage was noticed.
+        /// Time at which the blockage was detected.
         episode: Mono,
-        /// Beginning of its blockage, as far as known.
+        /// Start of the blockage, as far as known.
         began: Mono,
         shown: Shown,
         sent_at: Mono,
     },
-    /// Its blockage is over, but it fires in Prometheus.
+    /// The blockage is over, but the alert may still fire in Prometheus.
     Held {
         since: Timestamps,
         over: Timestamps,
         blocked: Duration,
-        /// Clients that scraped while it fired.
+        /// Clients that scraped while the alert fired.
         witnesses: Vec<IpAddr>,
         /// Time at which all of them had scraped again.
         settled_at: Option<Mono>,
     },
 }
 
-/// Parts of a text that do not change with time alone.
+/// Parts of the annotations that do not change with time alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Shown {
     state: Option<StateKind>,
@@ -93,12 +94,12 @@ struct Shown {
 }
 
 impl Tracker {
-    /// True if no alert is open, so that the tracker may be forgotten.
+    /// True if no alert is open, so that the tracker can be dropped.
     pub(super) fn is_idle(&self) -> bool {
         self.0.iter().all(|phase| *phase == Phase::Idle)
     }
 
-    /// Applies the facts at `now`. `scrapes` has the last scrape of the target by each client.
+    /// Applies the facts at `now`. `scrapes` contains each client's last scrape of the target.
     pub(super) fn step(
         &mut self,
         facts: &AlertFacts,
@@ -109,7 +110,7 @@ impl Tracker {
         let mut step = Step::default();
         for (phase, severity) in self.0.iter_mut().zip(SEVERITIES) {
             if facts.state.is_none() {
-                // The target was replaced, and not tried since.
+                // The target was replaced, and has not been tried since.
                 step.due = earliest(step.due, Some(now.mono + Duration::from_secs(1)));
                 continue;
             }
@@ -126,7 +127,8 @@ fn earliest(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
     one.into_iter().chain(other).min()
 }
 
-/// Time at which the blockage reaches a severity: at its threshold, or with BUSY replies, which are critical.
+/// Time at which the blockage reaches a severity: at the threshold or, for critical, at the start of a blockage with BUSY
+/// replies.
 fn reached_at(severity: Severity, facts: &AlertFacts) -> Option<Mono> {
     let blockage = facts.blockage.as_ref()?;
     let is_busy = severity == Severity::Critical && facts.is_busy();
@@ -240,7 +242,7 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
     }
 
-    /// A tracker, and the severities and phases of the notices of its steps.
+    /// Tracker under test. A step returns the severities and phases of its notices.
     #[derive(Default)]
     struct Run(Tracker);
 
@@ -304,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_those_who_scraped_while_it_fired() {
+    fn an_alert_ends_only_after_those_who_scraped_it_scrape_again() {
         let mut run = Run::default();
         run.step(&silent(0), &[], 1000);
-        // One client has scraped before the alert, one while it fired.
+        // One client scraped before the alert, the other while it fired.
         let early = (client(1), at(900).mono);
         let scrapes = [early, (client(2), at(1500).mono)];
         assert_eq!(run.step(&idle(), &scrapes, 1600), (vec![], Some(1850)));
@@ -332,7 +334,7 @@ mod tests {
     fn the_next_blockage_is_a_new_alert_after_a_gap() {
         let mut run = Run::default();
         run.step(&silent(0), &[], 2000);
-        // The first one ends and the second one begins without a gap; it is BUSY at once.
+        // The second blockage begins without a gap after the first one, and is BUSY immediately.
         let busy = blocked(StateKind::Busy(BusyKind::Function), at(2000).mono);
         let ends = vec!["warning over".into(), "critical over".into()];
         assert_eq!(run.step(&busy, &[], 2100), (ends, Some(2900)));
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_was_not_tried_since_it_was_replaced_changes_nothing() {
+    fn a_replaced_target_leaves_its_alert_unchanged_until_tried() {
         let mut run = Run::default();
         run.step(&silent(0), &[], 1000);
         let untried = AlertFacts { state: None, ..idle() };

@@ -1,4 +1,4 @@
-//! Trial of `check --alertmanager`: sends a test alert to each Alertmanager, looks for it there, and ends it.
+//! Trial for `check --alertmanager`: sends a test alert to each Alertmanager, queries it there and ends it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::text::clean;
 /// Name of the test alert.
 pub(crate) const TEST_ALERT: &str = "RedisScriptExporterTest";
 
-/// Value of the label `severity` of the test alert, which no shipped rule and no route of the example has.
+/// Value of the label `severity` of the test alert. No shipped rule and no route of the example uses it.
 const SEVERITY: &str = "none";
 
-/// Time after which the test alert ends by itself if the trial is interrupted.
+/// Time after which the test alert expires if the trial is interrupted.
 const VALIDITY: Duration = Duration::from_secs(60);
 
-/// Maximum length of a text from Alertmanager, in bytes.
+/// Maximum length of a receiver name from Alertmanager, in bytes.
 const MAX_TEXT: usize = 200;
 
 /// Result of a trial.
@@ -33,11 +33,11 @@ const MAX_TEXT: usize = 200;
 pub(crate) struct Trial {
     /// Base URL of the Alertmanager.
     pub(crate) url: Arc<str>,
-    /// Receivers to which Alertmanager routes the alert, or the reason for which it does not have it.
+    /// Receivers to which Alertmanager routes the alert, or the reason why the trial failed.
     pub(crate) result: Result<Vec<String>, String>,
 }
 
-/// Alert in the list of the API.
+/// Alert as listed by the API.
 #[derive(Debug, Deserialize)]
 struct Listed {
     labels: Labels,
@@ -50,7 +50,7 @@ struct Receiver {
     name: String,
 }
 
-/// Tries all Alertmanagers concurrently.
+/// Runs the trials of all Alertmanagers concurrently.
 pub(crate) async fn run(config: &NotifyConfig, clock: Clock) -> Vec<Trial> {
     let own = [("alertname", TEST_ALERT), ("severity", SEVERITY), ("target", "")];
     let labels = Arc::new(alert::labels(&config.labels, "redis-script-exporter check", own));
@@ -90,7 +90,7 @@ async fn one(alertmanager: Arc<Alertmanager>, labels: Arc<Labels>, clock: Clock)
     Trial { url, result }
 }
 
-/// Looks for the alert, and returns its receivers.
+/// Finds the test alert in Alertmanager, and returns its receivers.
 async fn find(client: &mut Client, test: &Alert) -> Result<Vec<String>, String> {
     let path = format!("{ALERTS_PATH}?filter=alertname%3D%22{TEST_ALERT}%22");
     let body = client.request(Method::GET, &path, Bytes::new()).await;

@@ -1,11 +1,11 @@
 //! Addresses that servers announce for other servers.
 //!
-//! The exporter connects to these addresses, so the parser accepts no more than a host name or an IP address.
+//! The exporter connects to these addresses, so the parser accepts only host names and IP addresses.
 
 /// Maximum length of a host name, characters.
 const MAX_HOST: usize = 253;
 
-/// Parses an announced host and port. Converts names to lower case and removes a final dot, so that equal names compare as
+/// Parses an announced host and port. Converts names to lower case and removes a trailing dot, so that equivalent names compare
 /// equal.
 pub(super) fn announced(host: &str, port: &str) -> Option<(String, u16)> {
     let host = host.strip_suffix('.').unwrap_or(host);

@@ -15,26 +15,25 @@ pub(crate) struct ClusterNodes {
     pub(crate) myself: Option<String>,
     /// Nodes that have an address and have completed their handshake, including those marked as failed.
     pub(crate) nodes: Vec<ClusterNode>,
-    /// True if any node serves slots. A node that was reset, or has never joined a cluster, reports itself alone and no
-    /// slots.
+    /// True if any node serves slots. A node that was reset, or has never joined a cluster, reports only itself, without slots.
     pub(crate) has_slots: bool,
 }
 
 /// A node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClusterNode {
-    /// Id; unchanged by failovers and by new addresses.
+    /// Id; not affected by failovers or address changes.
     pub(crate) id: String,
     /// Announced host name.
     pub(crate) name: Option<String>,
-    /// IP address; `None` for the node that replied, if it does not know its own address.
+    /// IP address; `None` for the replying node if it does not know its own address.
     pub(crate) ip: Option<String>,
     /// Port; the TLS port if the command was sent over TLS.
     pub(crate) port: u16,
 }
 
 impl ClusterNodes {
-    /// Parses a reply; skips nodes whose address is not valid.
+    /// Parses a reply; skips nodes with invalid addresses.
     ///
     /// # Errors
     /// The reply is not a list of nodes.
@@ -54,7 +53,7 @@ impl ClusterNodes {
     fn line(&mut self, line: &str) -> Option<()> {
         let mut fields = line.split(' ');
         let (id, address, flags) = (fields.next()?, fields.next()?, fields.next()?);
-        // Slots in brackets are migrating and are not served.
+        // Bracketed entries are slots in migration, not served slots.
         let slots = fields.skip(5).any(|field| field.starts_with(|c: char| c.is_ascii_digit()));
         let plain = id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if id.is_empty() || !plain {
@@ -66,7 +65,7 @@ impl ClusterNodes {
             self.myself = Some(id.to_owned());
         }
         self.has_slots |= slots;
-        // The id of a node is temporary during its handshake, which may also fail.
+        // A node's id is temporary during its handshake, which may also fail.
         if has("handshake") || has("noaddr") {
             return Some(());
         }
@@ -86,18 +85,18 @@ fn address_of(text: &str, myself: bool) -> Option<(Option<String>, Option<String
     let name = name.filter(|name| !name.is_empty() && !name.contains('='));
     let name = name.and_then(|name| announced(name, port));
     let at = announced(ip, port);
-    // A node learns its own address from the first node that it meets.
+    // A node does not know its own address until it meets another node.
     let itself = if ip.is_empty() && myself { announced("myself", port) } else { None };
     let port = [&name, &at, &itself].into_iter().flatten().map(|(_, port)| *port).next()?;
     Some((name.map(|(name, _)| name), at.map(|(ip, _)| ip), port))
 }
 
-/// Address of a node that clients are to use (`cluster-preferred-endpoint-type`, 7.0 and later).
+/// Type of node address that clients should use (`cluster-preferred-endpoint-type`, 7.0 and later).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum EndpointType {
-    /// The IP address, also of a server that does not announce a host name.
+    /// The IP address.
     Ip,
-    /// The announced host name. It is also used if the setting can't be read.
+    /// The announced host name; also the default if the setting can't be read.
     #[default]
     Hostname,
 }
@@ -112,7 +111,7 @@ impl EndpointType {
         let is_ip =
             items(value).ok().and_then(|items| items.into_iter().nth(1)).and_then(|value| bytes(value).ok());
         match is_ip.as_deref() {
-            // An unknown endpoint means the address of the connection, which only the node itself has.
+            // `unknown-endpoint` stands for the address of the client's connection, which applies only to the node itself.
             Some(b"ip" | b"unknown-endpoint") => Self::Ip,
             _ => Self::Hostname,
         }
@@ -120,7 +119,7 @@ impl EndpointType {
 }
 
 impl ClusterNode {
-    /// Returns the hosts by which the node can be reached, the preferred one first.
+    /// Returns the hosts at which the node can be reached, the preferred one first.
     pub(crate) fn hosts(&self, preferred: EndpointType) -> impl Iterator<Item = &str> {
         let (name, ip) = (self.name.as_deref(), self.ip.as_deref());
         let hosts = match preferred {
@@ -152,7 +151,7 @@ mod tests {
         cluster.nodes.iter().map(shown).collect()
     }
 
-    /// Replies of the first of three nodes; the second was killed, the third is a replica and announces no host name.
+    /// Replies from the first of three nodes; the second was killed, and the third is a replica that announces no host name.
     #[test]
     fn captured_replies_list_the_nodes_by_host_name() {
         for (text, expected) in [

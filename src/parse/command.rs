@@ -1,4 +1,4 @@
-//! Every command that the exporter sends, except AUTH. None of them writes.
+//! All commands that the exporter sends, except AUTH and those of `rehearse`. None of them writes.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use ::redis::{Cmd, Pipeline, cmd};
 
 use crate::script::Sha1Digits;
 
-/// Commands for which a new name can be given.
+/// Commands for which a new name can be configured.
 const RENAMEABLE: [&str; 3] = ["CONFIG", "INFO", "SLOWLOG"];
 
 /// PING without arguments.
@@ -15,7 +15,7 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// Maximum length of a new name, bytes.
 const MAX_COMMAND: usize = 128;
 
-/// New names of commands that a server has renamed (`rename-command`). They may be kept secret, so they are not shown.
+/// New names of commands that a server has renamed (`rename-command`). They may be secret, so they are not shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct CommandNames(BTreeMap<&'static str, String>);
 
@@ -29,7 +29,7 @@ impl CommandNames {
     /// Adds a command and its new name.
     ///
     /// # Errors
-    /// The problem, without the new name.
+    /// A description of the problem, without the new name.
     pub(crate) fn add(&mut self, command: &str, name: &str) -> Result<(), String> {
         let known = RENAMEABLE.into_iter().find(|known| known.eq_ignore_ascii_case(command));
         let known = known.ok_or_else(|| format!("the command must be one of {}", RENAMEABLE.join(", ")))?;
@@ -44,7 +44,7 @@ impl CommandNames {
         Ok(())
     }
 
-    /// Returns true if the server has another name for this command.
+    /// True if the server has renamed this command.
     pub(crate) fn is_renamed(&self, command: &str) -> bool {
         self.0.contains_key(command)
     }
@@ -54,24 +54,24 @@ impl CommandNames {
     }
 }
 
-/// A command for a server.
+/// A command sent to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Heartbeat.
     Ping,
     /// MULTI and EXEC without commands: a heartbeat that a BUSY server does not count in `errorstat_BUSY`.
     Transaction,
-    /// Sections; several need 7.0.
+    /// INFO with these sections; more than one requires 7.0.
     Info(&'static [&'static str]),
-    /// Maximum number of entries, the newest first.
+    /// SLOWLOG GET with the maximum number of entries, newest first.
     SlowlogGet(usize),
-    /// Number of entries in the slow log.
+    /// SLOWLOG LEN, the number of entries in the slow log.
     SlowlogLen,
-    /// Parameters or patterns; several need 7.0.
+    /// CONFIG GET with these parameters or patterns; more than one requires 7.0.
     ConfigGet(&'static [&'static str]),
     /// FUNCTION STATS (7.0+).
     FunctionStats,
-    /// FUNCTION LIST WITHCODE, the code of all libraries (7.0+; only sent by `catalogue --from-redis`).
+    /// FUNCTION LIST WITHCODE, the code of all libraries (7.0+; sent only by `catalogue --from-redis`).
     FunctionList,
     /// SCRIPT SHOW, the body of a script (Valkey 8.0+).
     ScriptShow(Sha1Digits),
@@ -79,14 +79,15 @@ pub(crate) enum Command {
     SetName,
 }
 
-/// Maximum memory of a reply of one line, bytes.
+/// Maximum memory of a one-line reply, bytes.
 pub(crate) const SMALL_REPLY: usize = 4 << 10;
 
-/// Maximum memory of a long reply, bytes: some thousand slow log entries, or FUNCTION STATS with all arguments of a call.
+/// Maximum memory of a long reply, bytes; enough for a few thousand slow log entries, or for FUNCTION STATS with all arguments of a
+/// call.
 pub(crate) const LARGE_REPLY: usize = 16 << 20;
 
-/// Maximum memory of a slow log entry, bytes. 32 arguments, each cut to 128 bytes and a remark, take 9 KiB; the rest is for
-/// the client's name and for elements of forks.
+/// Maximum memory of a slow log entry, bytes. 32 arguments, each truncated to 128 bytes plus a suffix, take 9 KiB; the rest is for
+/// the client name and for additional elements of forks.
 const SLOWLOG_ENTRY: usize = 16 << 10;
 
 /// Name of the exporter's connections in CLIENT LIST.
@@ -143,8 +144,8 @@ impl Command {
         }
     }
 
-    /// True if a BUSY server replies to the command as usual, so that the reply does not prove that the server is free.
-    /// A BUSY server accepts MULTI but rejects EXEC, so a transaction is not among these commands.
+    /// True if a BUSY server replies to the command normally, so that the reply does not prove that the server is free. A BUSY
+    /// server accepts MULTI but rejects EXEC, so a transaction is not among these commands.
     #[must_use]
     pub(crate) const fn is_accepted_while_busy(self) -> bool {
         matches!(self, Self::FunctionStats)
@@ -173,8 +174,8 @@ impl Command {
     }
 }
 
-/// A command of the guard's own connection. MULTI and DISCARD frame commands that are never executed, to see whether the user may
-/// run them.
+/// A command sent on the guard's own connection. MULTI and DISCARD enclose commands that are never executed, to check whether the
+/// user may run them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuardCommand {
     /// PING.
@@ -238,7 +239,7 @@ impl GuardCommand {
     }
 }
 
-/// A command that asks for the addresses of other servers.
+/// A command that requests the addresses of other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopologyCommand<'a> {
     /// CLUSTER NODES.
@@ -306,7 +307,7 @@ impl TopologyCommand<'_> {
 /// Wire form of a command.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// The bytes of one command: most heartbeats.
+    /// The bytes of one command; used for most heartbeats.
     Packed(&'static [u8]),
     /// One command.
     One(Cmd),

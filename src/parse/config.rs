@@ -1,4 +1,4 @@
-//! CONFIG GET: the settings of the slow log and of BUSY.
+//! CONFIG GET: the settings for the slow log and for BUSY replies.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Settings {
         Some(threshold.duration().is_some() && self.slowlog_max_len != Some(0))
     }
 
-    /// Parameters, for servers where one CONFIG GET accepts several (7.0+).
+    /// Parameters for servers that accept several in one CONFIG GET (7.0+).
     pub(crate) const PARAMETERS: &[&str] =
         &["slowlog-log-slower-than", "slowlog-max-len", "lua-time-limit", "busy-reply-threshold"];
 
@@ -74,7 +74,7 @@ impl Settings {
                     settings.slowlog_threshold = Some(SlowlogThreshold::from_micros(number));
                 }
                 "slowlog-max-len" => settings.slowlog_max_len = u64::try_from(number).ok(),
-                // Two names of one setting. A negative limit has the effect of 0.
+                // Two names for the same setting. A negative limit has the same effect as 0.
                 "busy-reply-threshold" | "lua-time-limit" => {
                     settings.time_limit = Some(Duration::from_millis(u64::try_from(number).unwrap_or(0)));
                 }
@@ -84,14 +84,14 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Takes over the settings that `newer` has.
+    /// Overwrites the settings that are present in `newer`.
     pub(crate) fn merge(&mut self, newer: Self) {
         self.slowlog_threshold = newer.slowlog_threshold.or(self.slowlog_threshold);
         self.slowlog_max_len = newer.slowlog_max_len.or(self.slowlog_max_len);
         self.time_limit = newer.time_limit.or(self.time_limit);
     }
 
-    /// True if the server reports no setting. Some managed services hide them instead of rejecting the command.
+    /// True if the server reports none of the settings. Some managed services hide them instead of rejecting the command.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()

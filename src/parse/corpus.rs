@@ -1,5 +1,5 @@
-//! Tests of all parsers on replies of real servers (`captured/`), whole and damaged. They are from Redis 6.2.14, Redis 7.0.15
-//! and Valkey 9.1.2, in RESP2 and RESP3.
+//! Tests of all parsers on replies from real servers (`captured/`), intact and damaged. The replies are from Redis 6.2.14, Redis
+//! 7.0.15 and Valkey 9.1.2, in RESP2 and RESP3.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ static CAPTURED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Returns the replies of each server to one command.
+/// Returns each server's reply to one command.
 fn replies(what: &str) -> Vec<(&'static str, Value)> {
     let mine = CAPTURED.iter().filter(|(name, _)| {
         let mut parts = name.splitn(4, '-');
@@ -238,7 +238,7 @@ proptest! {
         if let Ok(value) = ::redis::parse_redis_value(&bytes) {
             parse_with_all(&value);
         }
-        // Bytes that are not a reply may still be the text in one.
+        // Bytes that are not a reply may still be a string within one.
         parse_with_all(&Value::BulkString(bytes));
     }
 }

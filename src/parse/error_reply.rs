@@ -1,12 +1,12 @@
 //! Error replies.
 //!
-//! The texts were captured on Redis 6.2.14 and 7.0.15 and on Valkey 9.1.2, unless another source is given.
+//! The texts were captured from Redis 6.2.14 and 7.0.15 and from Valkey 9.1.2, unless another source is given.
 
 use std::fmt;
 
 use crate::text::clean;
 
-/// Kind of command that makes a server reply BUSY. The text of the reply names the kill that applies.
+/// Kind of command that makes a server reply BUSY. The text of the reply names the applicable kill command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum BusyKind {
     /// EVAL and EVALSHA: `-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.`
@@ -17,9 +17,9 @@ pub(crate) enum BusyKind {
     ///
     /// Redis 7.0.15; Valkey 9.1.2 says `Valkey is busy`. Redis 6.2 has no functions.
     Function,
-    /// A module's command: `-BUSY Redis is busy running a module command.`, or a text of the module's own.
+    /// A module's command: `-BUSY Redis is busy running a module command.`, or a text specific to the module.
     ///
-    /// Source of Redis 7.0; not measured. Neither kill applies.
+    /// From the source of Redis 7.0; not measured. Neither kill command applies.
     Module,
 }
 
@@ -55,9 +55,9 @@ pub(crate) enum ErrorReply {
     /// A script, function or module command exceeds the time limit: `-BUSY …` (see [`BusyKind`]), or, for EXEC,
     /// `-EXECABORT Transaction discarded because of: BUSY …`.
     Busy {
-        /// Kind of the command that runs.
+        /// Kind of the running command.
         kind: BusyKind,
-        /// True if the server has counted the reply in `errorstat_BUSY`. It counts EXECABORT elsewhere.
+        /// True if the server has counted the reply in `errorstat_BUSY`. EXECABORT is counted elsewhere.
         counted: bool,
     },
     /// `-LOADING Redis is loading the dataset in memory`.
@@ -75,7 +75,7 @@ pub(crate) enum ErrorReply {
     NoPermission,
     /// The server does not have the command: `-ERR unknown command 'CONFIG', with args beginning with: …`,
     /// `-ERR unknown subcommand 'STATS'. Try FUNCTION HELP.` (7.0.15), or `-ERR Unknown subcommand …` (6.2.14). Services and
-    /// proxies have words of their own ([`UNKNOWN_COMMAND`]).
+    /// proxies use their own texts ([`UNKNOWN_COMMAND`]).
     Unknown,
     /// Any other error.
     Other {
@@ -84,7 +84,7 @@ pub(crate) enum ErrorReply {
     },
 }
 
-/// Maximum length of a text that is kept, characters.
+/// Maximum length of a text, characters.
 const MAX_TEXT: usize = 200;
 
 impl ErrorReply {
@@ -111,7 +111,7 @@ impl ErrorReply {
     }
 }
 
-/// Words by which servers, services and proxies say that they do not have a command, in lower case.
+/// Phrases with which servers, services and proxies report an unknown command, in lower case.
 const UNKNOWN_COMMAND: [&str; 12] = [
     "unknown command",
     "unknown redis command",
@@ -127,7 +127,7 @@ const UNKNOWN_COMMAND: [&str; 12] = [
     "command not support",
 ];
 
-/// True if a text says that the server does not have the command.
+/// True if a text reports an unknown command.
 fn is_unknown_command(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     UNKNOWN_COMMAND.iter().any(|words| text.contains(words))

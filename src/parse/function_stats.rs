@@ -1,4 +1,4 @@
-//! FUNCTION STATS (7.0+): the function that is running.
+//! FUNCTION STATS (7.0+): the running function.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use ::redis::Value;
 
 use super::reply::{MAX_TEXT, Malformed, bytes, integer, pairs};
 
-/// The function that is running.
+/// The running function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunningFunction {
-    /// Registered name, at most the first 256 bytes.
+    /// Registered name, truncated to 256 bytes.
     pub(crate) name: Vec<u8>,
-    /// Time since the call.
+    /// Time since the start of the call.
     pub(crate) running_for: Option<Duration>,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct RunningFunction {
 /// The reply has no `running_script`, or one without a name.
 pub(crate) fn function_stats(value: Value) -> Result<Option<RunningFunction>, Malformed> {
     let running = pairs(value)?.into_iter().find(|(name, _)| name == "running_script");
-    let (_, running) = running.ok_or(Malformed::new("FUNCTION STATS with a running_script"))?;
+    let (_, running) = running.ok_or(Malformed::new("a map with a running_script"))?;
     if matches!(running, Value::Nil | Value::Boolean(false)) {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! INFO: the fields that the exporter uses, with their names in each server version.
 //!
-//! To add a field, add a variant to [`InfoField`] and its row to [`INFO_FIELDS`].
+//! To add a field, add a variant to [`InfoField`] and a row to [`INFO_FIELDS`].
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -33,11 +33,11 @@ pub(crate) enum InfoField {
     ScriptsEval,
     /// Memory of functions outside the interpreter.
     FunctionsMemory,
-    /// Commands since the start or the last CONFIG RESETSTAT. A decrease means that the statistics were reset.
+    /// Commands processed since the start or the last CONFIG RESETSTAT. A decrease means that the statistics were reset.
     CommandsProcessed,
 }
 
-/// Names of each field, the newest first.
+/// Names of each field, newest first.
 const INFO_FIELDS: &[(InfoField, &[&str])] = &[
     (InfoField::CachedScripts, &["number_of_cached_scripts"]),
     (InfoField::Functions, &["number_of_functions"]),
@@ -63,7 +63,7 @@ pub(crate) struct CommandStats {
     pub(crate) failed: u64,
 }
 
-/// Numbers of error replies that concern scripts, from `errorstat_…`.
+/// Counts of error replies related to scripts, from `errorstat_…`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ErrorStats {
     /// `-BUSY`.
@@ -76,15 +76,14 @@ pub(crate) struct ErrorStats {
     pub(crate) noscript: u64,
 }
 
-/// Parsed sections of INFO. Fields that were not reported are `None` or absent. Texts are printable and at most 256 bytes
-/// long.
+/// Parsed sections of INFO. Fields that were not reported are `None` or absent. Strings are printable and at most 256 bytes long.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Info {
-    /// `run_id`, random for each process of a server.
+    /// `run_id`, a random id of each server process.
     pub(crate) run_id: Option<String>,
     /// `redis`, `valkey`, or the name of a fork.
     pub(crate) server: Option<String>,
-    /// Version; of Valkey its own, not the compatible Redis version.
+    /// Version; for Valkey its own, not the compatible Redis version.
     pub(crate) version: Option<String>,
     /// Major part of the compatible Redis version.
     pub(crate) compatible_major: Option<u32>,
@@ -92,22 +91,23 @@ pub(crate) struct Info {
     pub(crate) mode: Option<String>,
     /// `master` or `slave`.
     pub(crate) role: Option<String>,
-    /// True for a service that has its own management of users (`os:Amazon ElastiCache`, `os:Amazon MemoryDB`): no ACL SETUSER.
+    /// True for a service with its own user management (`os:Amazon ElastiCache`, `os:Amazon MemoryDB`), where ACL SETUSER is not
+    /// available.
     pub(crate) manages_users: bool,
     /// Time since the server's start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
-    /// Time by the server's clock.
+    /// Current time according to the server's clock.
     pub(crate) server_time: Option<Unix>,
     /// Statistics of script commands; commands that were never called are absent. `None` if not reported.
     pub(crate) commands: Option<HashMap<ScriptCommand, CommandStats>>,
-    /// Successful kills; `None` before 7.0, which has no statistics of subcommands.
+    /// Successful kills; `None` before 7.0, which has no subcommand statistics.
     pub(crate) kills: Option<Kills>,
     /// Evidence of commands after which slow log ids may have gaps. `None` if not reported.
     pub(crate) slowlog_past: Option<SlowlogPast>,
-    /// Numbers of error replies. `None` if not reported, or no longer counted.
+    /// Counts of error replies. `None` if not reported or no longer counted.
     pub(crate) errors: Option<ErrorStats>,
-    /// True if the server no longer counts errors, because it has sent too many kinds of them
-    /// (`errorstat_ERRORSTATS_DISABLED`, Redis 7.4 and later). `None` if not reported.
+    /// True if the server no longer counts errors because it has sent too many different ones (`errorstat_ERRORSTATS_DISABLED`,
+    /// Redis 7.4 and later). `None` if not reported.
     pub(crate) error_counts_off: Option<bool>,
     /// Sections that the server rejects with an error.
     pub(crate) rejected: BTreeSet<&'static str>,
@@ -120,13 +120,13 @@ pub(crate) struct Info {
 pub(crate) enum SlowlogPast {
     /// Never reset, and no setting was changed: if the slow log is empty, its next id is 0.
     Untouched,
-    /// Possibly reset, or off for some time.
+    /// Possibly reset, or disabled for some time.
     Unclear,
     /// The slow log or the statistics were reset.
     Reset,
 }
 
-/// Numbers of successful kills.
+/// Counts of successful kills.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Kills {
     /// SCRIPT KILL.
@@ -139,7 +139,7 @@ impl Info {
     /// Parses the text of one or more sections; ignores unknown lines.
     #[must_use]
     pub(crate) fn parse(text: &[u8]) -> Self {
-        // The lossy conversion of a valid text is several times slower.
+        // For valid UTF-8, the lossy conversion is several times slower.
         let text = std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
         let mut sections = HashSet::new();
         let mut fields = BTreeMap::new();
@@ -157,7 +157,7 @@ impl Info {
         Self::from_fields(&sections, has_subcommands, |name| fields.get(name).copied())
     }
 
-    /// `has_subcommands` is true if there are statistics of subcommands, `field` returns the value of a field.
+    /// Converts parsed fields. `has_subcommands` is true if there are subcommand statistics; `field` returns the value of a field.
     fn from_fields<'a>(
         sections: &HashSet<String>,
         has_subcommands: bool,
@@ -226,7 +226,7 @@ impl Info {
         }
     }
 
-    /// Takes over the fields that `other` has.
+    /// Overwrites the fields that are present in `other`.
     pub(crate) fn merge(&mut self, other: Self) {
         fn fill<T>(mine: &mut Option<T>, other: Option<T>) {
             if other.is_some() {
@@ -254,7 +254,7 @@ impl Info {
     }
 }
 
-/// True for the fields that [`Info::from_fields`] uses. INFO has hundreds of others, which need not be kept until it is read.
+/// True for the fields that [`Info::from_fields`] uses. INFO has hundreds of others, which need not be kept during parsing.
 fn is_used(name: &str) -> bool {
     if let Some(command) = name.strip_prefix("cmdstat_") {
         return ScriptCommand::ALL.iter().any(|script| script.as_str() == command)
@@ -286,8 +286,8 @@ fn is_used(name: &str) -> bool {
         || INFO_FIELDS.iter().any(|(_, names)| names.contains(&name))
 }
 
-/// Returns the lines of a text without their `\n`. INFO has hundreds, and `str::lines`, which searches for characters, takes several
-/// times longer.
+/// Returns the lines of a text without their `\n`. INFO has hundreds of lines, and `str::lines`, which searches for characters, is
+/// several times slower.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
     ends.scan(0, |start, end| text.get(std::mem::replace(start, end.saturating_add(1))..end))
@@ -299,8 +299,8 @@ fn field(line: &str) -> Option<(&str, &str)> {
     Some((name, value.get(1..)?))
 }
 
-/// Parses `calls=3,usec=10,usec_per_call=3.33,rejected_calls=0,failed_calls=0`. The last two are 0 before 6.2, which does not
-/// report them.
+/// Parses `calls=3,usec=10,usec_per_call=3.33,rejected_calls=0,failed_calls=0`. The last two are 0 for servers before 6.2, which do
+/// not report them.
 fn command_stats(line: &str) -> CommandStats {
     let mut stats = CommandStats::default();
     for (name, value) in line.split(',').filter_map(|field| field.split_once('=')) {
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn every_field_that_is_looked_up_is_kept() {
         let sections = ["commandstats", "errorstats", "keydb"].map(str::to_owned).into();
-        // With each field, and without any: alternatives are looked up too.
+        // With every field and without any, so that alternatives are looked up too.
         for value in [Some("1"), None] {
             let unused = RefCell::new(BTreeSet::new());
             Info::from_fields(&sections, true, |name| {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_6_2_lacks_are_unknown_and_absent_ones_of_7_0_are_zero() {
+    fn counts_absent_in_redis_6_2_are_unknown_but_zero_in_7_0() {
         let old = Info::parse(REDIS_62);
         assert!(old.kills.is_none() && !old.numbers.contains_key(&InfoField::Functions));
         assert_eq!(Info::parse(REDIS_7).kills, Some(Kills { script: 1, function: 0 }));
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_errors_end_with_too_many_kinds_of_them() {
+    fn error_counts_become_unknown_once_the_server_disables_them() {
         let text = b"# Errorstats\r\nerrorstat_ERRORSTATS_DISABLED:count=1\r\n";
         let mut info = Info::parse(b"# Errorstats\r\nerrorstat_NOSCRIPT:count=5\r\n");
         assert_eq!((info.errors.unwrap().noscript, info.error_counts_off), (5, Some(false)));

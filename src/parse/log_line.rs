@@ -1,7 +1,7 @@
-//! Line of the server's log that names a script which exceeds the time limit.
+//! Line of a server's log that names a script that exceeds the time limit.
 //!
-//! - Redis 7.0.15, Valkey 9.1.2: `Slow script detected: still in execution after 1013 milliseconds. You can try killing the
-//!   script using the SCRIPT KILL command. Script name is: 479664e8….`; for FCALL the name of the function.
+//! - Redis 7.0.15, Valkey 9.1.2: `Slow script detected: still in execution after 1013 milliseconds. You can try killing the script
+//!   using the SCRIPT KILL command. Script name is: 479664e8….`; for FCALL, the name of the function.
 //! - Redis 6.2.14: `Lua slow script detected: … Script SHA1 is: 479664e8…`.
 //!
 //! The rest of the line (process id, time, level; plain or logfmt) is ignored.
@@ -11,9 +11,9 @@ use std::time::Duration;
 /// A parsed line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SlowScriptLine {
-    /// SHA1 (EVAL and EVALSHA), or name of the function (FCALL).
+    /// SHA1 (EVAL and EVALSHA) or function name (FCALL).
     pub(crate) name: String,
-    /// Time between the call and the line.
+    /// Time from the start of the call to the log line.
     pub(crate) running_for: Duration,
 }
 

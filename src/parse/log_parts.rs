@@ -1,10 +1,10 @@
-//! Lines of a server's log as container runtimes write them: a line of the server may be split into several.
+//! Lines of a server's log as written by container runtimes, which may split a line into several.
 //!
-//! - CRI (containerd, CRI-O): `2026-11-26T08:28:34.755123456Z stdout P text`. The tag is `P` for a part that others follow, else
-//!   `F`; further tags may follow behind a colon.
-//! - Docker's JSON files: `{"log":"text\n","stream":"stdout","time":"…"}`. A part that others follow has no `\n`.
+//! - CRI (containerd, CRI-O): `2026-11-26T08:28:34.755123456Z stdout P text`. The tag is `P` if more parts of the line follow,
+//!   otherwise `F`; further tags may follow after a colon.
+//! - Docker's JSON files: `{"log":"text\n","stream":"stdout","time":"…"}`. The text has no `\n` if more parts of the line follow.
 //!
-//! All other forms (plain, syslog, export and JSON of the journal, output of Compose) have the whole line in one.
+//! All other formats (plain, syslog, journal export and JSON, Compose output) do not split lines.
 
 use std::borrow::Cow;
 
@@ -15,14 +15,14 @@ use super::log_line::{SlowScriptLine, slow_script_line};
 /// Maximum length of a joined line, bytes; the rest is ignored.
 const MAX_JOINED: usize = 4 << 10;
 
-/// Joins the parts of lines, for each of the two streams of a container.
+/// Joins the parts of split lines, separately for each of the two streams of a container.
 #[derive(Debug, Default)]
 pub(crate) struct LogParts {
     stdout: String,
     stderr: String,
 }
 
-/// Part of a line of a server.
+/// Part of a line of a server's log.
 struct Part<'a> {
     is_stderr: bool,
     text: Cow<'a, str>,
@@ -31,12 +31,12 @@ struct Part<'a> {
 }
 
 impl LogParts {
-    /// True if no part of a line waits for the next one.
+    /// True if no incomplete line is waiting for its next part.
     pub(crate) fn is_empty(&self) -> bool {
         self.stdout.is_empty() && self.stderr.is_empty()
     }
 
-    /// Parses a line of the file; returns `None` for lines that do not name a script, and for parts that others follow.
+    /// Parses a line of the file; returns `None` for lines that do not name a script, and for all parts of a line except the last.
     pub(crate) fn slow_script_line(&mut self, line: &str) -> Option<SlowScriptLine> {
         let Some(part) = Part::from_cri(line).or_else(|| Part::from_docker(line)) else {
             return slow_script_line(line);
@@ -77,7 +77,7 @@ impl<'a> Part<'a> {
             log: Cow<'a, str>,
             stream: Cow<'a, str>,
         }
-        // Cheaper than an attempt to parse each line of another form.
+        // Cheaper than trying to parse each line of another format.
         line.starts_with("{\"log\":").then_some(())?;
         let Line { log, stream } = serde_json::from_str(line).ok()?;
         Some(Self { is_stderr: stream == "stderr", is_last: log.ends_with('\n'), text: log })
@@ -92,7 +92,7 @@ mod tests {
 
     const SHA1: &str = "048edf432df3dcd1939da5d0151cbb7f9501034a";
 
-    /// Text of a server's line, from before the name to the end.
+    /// A complete line of a server's log.
     const TEXT: &str = "1:M 26 Nov 2026 08:28:34.755 # Slow script detected: still in execution after 5000 milliseconds. You can \
                         try killing the script using the SCRIPT KILL command. Script name is: \
                         048edf432df3dcd1939da5d0151cbb7f9501034a.";

@@ -1,4 +1,4 @@
-//! Scripts that a text mentions: a slow log, a log file, a web page, a report.
+//! Scripts mentioned in a text, such as a slow log, a log file, a web page or a report.
 
 use std::collections::HashSet;
 
@@ -7,31 +7,31 @@ use memchr::{memchr, memmem};
 use super::recorded::unquote;
 use crate::script::{Call, Identity, Origin};
 
-/// Maximum number of scripts.
+/// Maximum number of mentions.
 const MAX_MENTIONS: usize = 10_000;
 
-/// Digits of a SHA1 in the label `script`.
+/// Number of SHA1 digits in the label `script`.
 const LABEL_DIGITS: usize = 12;
 
-/// Length to which the slow log cuts an argument, in bytes.
+/// Length to which the slow log truncates an argument, bytes.
 const MAX_ARGUMENT: usize = 128;
 
-/// Maximum length of the mark behind a cut argument, `... (123 more bytes)`.
+/// Maximum length of the suffix of a truncated argument, `... (123 more bytes)`.
 const MAX_MARK: usize = 40;
 
-/// Script in a text.
+/// A mention of a script.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Mention {
-    /// A whole SHA1, or a body.
+    /// A complete SHA1, or a body.
     Script(Identity),
-    /// First digits of a SHA1, or other text of this form.
+    /// The first digits of a SHA1, or other text of this form.
     Digits(String),
-    /// A quoted text that may be a body or any other argument.
+    /// A string that may be a body or any other argument.
     Argument(Identity),
 }
 
-/// Returns the scripts that a text mentions, each once, in the order of the text: SHA1s of 40 digits, labels of 12 digits
-/// (with `~` those of cut bodies), and bodies of EVAL in the output of `redis-cli`: quoted ones, and cut ones without quotes.
+/// Returns the scripts mentioned in a text, without duplicates: SHA1s of 40 digits, labels of 12 digits (with `~` for truncated
+/// bodies), and EVAL bodies in the output of `redis-cli`, which must be quoted unless they are truncated.
 #[must_use]
 pub(crate) fn mentioned_scripts(text: &[u8]) -> Vec<Mention> {
     let (mut mentions, mut seen) = (Vec::new(), HashSet::new());
@@ -56,7 +56,7 @@ pub(crate) fn mentioned_scripts(text: &[u8]) -> Vec<Mention> {
             rest = after;
         }
     }
-    // Without quotes, as `redis-cli` prints into a pipe, only the end of a cut body can be recognized.
+    // Without quotes, as in `redis-cli` output to a pipe, only the end of a truncated body can be recognized.
     for at in memmem::find_iter(text, b"... (") {
         let begin = at.checked_sub(MAX_ARGUMENT);
         let rest = text.get(at..).unwrap_or_default();
@@ -77,7 +77,7 @@ const fn is_word(byte: u8) -> bool {
 }
 
 fn of_word(word: &[u8], before: Option<u8>) -> Option<Mention> {
-    // Lua functions of scripts are named f_SHA1, which is in error messages.
+    // Error messages contain the name of a script's Lua function, f_SHA1.
     let word = word.strip_prefix(b"f_").unwrap_or(word);
     if let Some(script) = Identity::from_sha1(word, Origin::Server) {
         return Some(Mention::Script(script));

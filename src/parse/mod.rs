@@ -1,4 +1,4 @@
-//! Commands, and parsers of replies and of server logs. Pure: no I/O, no clock; no state but that of [`LogParts`].
+//! Commands, and parsers of replies and server logs. Pure: no I/O, no clock, and no state except in [`LogParts`].
 //!
 //! All input is untrusted: a parser returns a value or [`Malformed`] for any input, and never panics.
 

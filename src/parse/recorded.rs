@@ -1,15 +1,16 @@
-//! Scripts in a recording of client commands: the output of MONITOR, or commands in the wire protocol, which is also the form
-//! of an append-only file.
+//! Scripts in a recording of client commands: the output of MONITOR, or commands in the wire protocol, which is also the format of
+//! an append-only file.
 
 use memchr::{memchr, memmem};
 
-/// Number of arguments of a command that are parsed.
+/// Maximum number of arguments of a command that are parsed.
 const PARSED_ARGUMENTS: usize = 4;
 
 /// Maximum number of arguments of a command.
 const MAX_ARGUMENTS: usize = 1 << 20;
 
-/// Returns the bodies in calls of SCRIPT LOAD, EVAL and FUNCTION LOAD, in the order of the recording. Everything else is ignored.
+/// Returns the bodies in SCRIPT LOAD, EVAL, `EVAL_RO` and FUNCTION LOAD commands, in the order of the recording. Everything else is
+/// ignored.
 #[must_use]
 pub(crate) fn recorded_scripts(recording: &[u8]) -> Vec<Vec<u8>> {
     let mut scripts = Vec::new();
@@ -28,7 +29,7 @@ pub(crate) fn recorded_scripts(recording: &[u8]) -> Vec<Vec<u8>> {
     scripts
 }
 
-/// Returns the body in a command.
+/// Returns the script body in a command; `None` if there is none.
 fn script(arguments: Vec<Vec<u8>>) -> Option<Vec<u8>> {
     let is = |at: usize, name: &str| {
         arguments.get(at).is_some_and(|argument: &Vec<u8>| argument.eq_ignore_ascii_case(name.as_bytes()))
@@ -67,7 +68,7 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((number, bytes.get(end + 2..)?))
 }
 
-/// Parses the first arguments in a line of MONITOR: `1339518083.107412 [0 127.0.0.1:60866] "script" "load" "return 1"`.
+/// Parses the first arguments in a line of MONITOR output: `1339518083.107412 [0 127.0.0.1:60866] "script" "load" "return 1"`.
 fn monitored(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let begin = memmem::find(line, b"] \"")?;
     let mut rest = line.get(begin + 2..)?;
@@ -81,7 +82,7 @@ fn monitored(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(arguments)
 }
 
-/// Decodes an argument up to its closing quote, with the escapes of MONITOR; returns it and the bytes after it.
+/// Decodes an argument with the escapes of MONITOR, up to its closing quote. Returns the argument and the bytes after the quote.
 pub(super) fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (mut word, mut bytes) = (Vec::new(), quoted.iter());
     loop {

@@ -1,10 +1,10 @@
-//! Conversions of RESP values that work for RESP2 and RESP3.
+//! Conversions of RESP values, for both RESP2 and RESP3.
 
 use ::redis::Value;
 
 use crate::text::clean;
 
-/// Error of a reply that does not have the form of its command.
+/// Error for a reply that does not have the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not {expected}")]
 pub(crate) struct Malformed {
@@ -13,14 +13,14 @@ pub(crate) struct Malformed {
 }
 
 impl Malformed {
-    /// Error of a reply that is not `expected`.
+    /// Creates an error for a reply that is not `expected`.
     #[must_use]
     pub(crate) const fn new(expected: &'static str) -> Self {
         Self { expected }
     }
 }
 
-/// Converts a number, or a text that is one.
+/// Converts a number, or a string that contains one.
 ///
 /// # Errors
 /// The value is not an integer in the range of `i64`.
@@ -34,7 +34,7 @@ pub(crate) fn integer(value: &Value) -> Result<i64, Malformed> {
     parsed.ok_or(Malformed::new("an integer"))
 }
 
-/// Converts a text or a number to bytes.
+/// Converts a string or a number to bytes.
 ///
 /// # Errors
 /// The value is neither.
@@ -56,7 +56,7 @@ pub(super) fn items(value: Value) -> Result<Vec<Value>, Malformed> {
     }
 }
 
-/// Converts a map (RESP3), or an array that alternates names and values (RESP2), to pairs. Pairs whose name is not a text are
+/// Converts a map (RESP3), or an array of alternating names and values (RESP2), to pairs. Pairs whose name is not a string are
 /// skipped. An array with an odd number of elements is malformed.
 pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     let mut pairs = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
         Value::Array(items) => {
             let mut items = items.into_iter();
             while let Some(name) = items.next() {
-                push(name, items.next().ok_or(Malformed::new("an even number of names and values"))?);
+                push(name, items.next().ok_or(Malformed::new("an array with an even number of elements"))?);
             }
         }
         _ => return Err(Malformed::new("a map")),
@@ -78,10 +78,10 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Malformed> {
     Ok(pairs)
 }
 
-/// Maximum length of a server's text that is kept, bytes.
+/// Maximum length of a string from a server, bytes; longer ones are truncated.
 pub(super) const MAX_TEXT: usize = 256;
 
-/// Trims and [cleans](clean) a text of a server; the result has at most [`MAX_TEXT`] bytes.
+/// Trims and [cleans](clean) a string from a server; the result has at most [`MAX_TEXT`] bytes.
 pub(super) fn bounded(text: &str) -> String {
     clean(text.trim(), MAX_TEXT)
 }

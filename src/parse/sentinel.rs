@@ -13,13 +13,13 @@ pub(crate) type HostPort = (String, u16);
 pub(crate) struct SentinelServer {
     /// Address; `None` if it is not valid.
     pub(crate) address: Option<HostPort>,
-    /// True if the Sentinel reaches the server and has read its INFO since it began to monitor it or was reset. A Sentinel
-    /// knows the replicas only from the master's INFO, and reports no `runid` before (`sentinelResetMaster` of Redis 7.0
-    /// drops it; measured on Redis 7.0.15 and Valkey 9.1.2).
+    /// True if the Sentinel can reach the server and has read its INFO since monitoring began or was last reset. A Sentinel
+    /// discovers the replicas only from the master's INFO, and reports no `runid` until it has read that INFO
+    /// (`sentinelResetMaster` in Redis 7.0 clears it; measured on Redis 7.0.15 and Valkey 9.1.2).
     pub(crate) known: bool,
 }
 
-/// Parses a reply of SENTINEL MASTER.
+/// Parses a reply to SENTINEL MASTER.
 ///
 /// # Errors
 /// The reply does not describe a server.
@@ -43,7 +43,7 @@ pub(crate) fn sentinel_master(value: Value) -> Result<SentinelServer, Malformed>
     Ok(SentinelServer { address, known: has_info && !down })
 }
 
-/// Parses the addresses in a reply of SENTINEL REPLICAS or SENTINELS; skips those that are not valid.
+/// Parses the addresses in a reply to SENTINEL REPLICAS or SENTINELS; skips invalid ones.
 ///
 /// # Errors
 /// The reply is not a list of servers.
@@ -86,7 +86,7 @@ mod tests {
         ::redis::parse_redis_value(bytes).unwrap()
     }
 
-    /// Replies of one of two Sentinels about a master and its replica.
+    /// Replies from one of two Sentinels about a master and its replica.
     #[test]
     fn captured_replies_hold_the_addresses() {
         let at = |port| ("127.0.0.1".to_owned(), port);

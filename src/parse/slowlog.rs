@@ -1,9 +1,9 @@
 //! SLOWLOG GET.
 //!
-//! An entry is an array of id, end time (whole seconds), duration (µs), arguments, client address and client name; the last
-//! two since Redis 4.0. Redis Enterprise and Redis Cloud have one more element before the arguments: text (`Complexity
-//! info: N:16`, `N:16,M:2`) or null. Elements after the client name are ignored, because newer servers may add some. The
-//! server logs at most 32 arguments and cuts each to 128 bytes (measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2).
+//! An entry is an array of id, end time (whole seconds), duration (µs), arguments, client address and client name; the last two
+//! were added in Redis 4.0. Redis Enterprise and Redis Cloud insert another element before the arguments: a string (`Complexity
+//! info: N:16`, `N:16,M:2`) or null. Elements after the client name are ignored, because newer servers may add some. The server
+//! logs at most 32 arguments and truncates each to 128 bytes (measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2).
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::text::clean;
 /// Arguments that identify a call: the command, the script and the number of keys.
 const CALL_ARGUMENTS: usize = 3;
 
-/// Maximum number of keys kept of a call.
+/// Maximum number of keys kept per call.
 const MAX_KEYS: u64 = 8;
 
-/// Maximum length in bytes of a command's name, a client address and a client name.
+/// Maximum length of a command name, client address or client name, bytes.
 const MAX_NAME: usize = 128;
 
-/// Maximum length of a body that the server logs whole, bytes.
+/// Maximum length of a body that the server logs in full, bytes.
 const MAX_WHOLE_BODY: usize = 128;
 
-/// Settings for data of calls and scripts that may be kept and shown.
+/// Settings that control which call and script data is kept and shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Privacy {
     /// Keep the first keys of slow calls for the status page and the API.
@@ -41,15 +41,15 @@ pub(crate) struct Privacy {
 pub(crate) struct Entry {
     /// Id; the server increments it with every entry.
     pub(crate) id: u64,
-    /// End of the command, in whole seconds since the Unix epoch by the server's clock.
+    /// End of the command, in whole seconds since the Unix epoch, according to the server's clock.
     pub(crate) ended_at: u64,
     /// Run time of the command.
     pub(crate) duration: Duration,
     /// Name of the command in lower case, at most [`MAX_NAME`] bytes; empty if the entry has no arguments.
     pub(crate) command: String,
-    /// Call of a script or function; `None` for other commands.
+    /// Call to a script or function; `None` for other commands.
     pub(crate) call: Option<Call>,
-    /// Body of an EVAL that the server has logged whole.
+    /// Body of an EVAL that the server has logged in full.
     pub(crate) body: Option<Vec<u8>>,
     /// First keys of the call as text; empty unless [`Privacy::show_keys`] is set.
     pub(crate) keys: Vec<String>,
@@ -59,21 +59,21 @@ pub(crate) struct Entry {
     pub(crate) client_name: String,
 }
 
-/// A parsed reply of SLOWLOG GET.
+/// A parsed reply to SLOWLOG GET.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SlowlogReply {
     /// Readable entries by ascending id, without duplicates.
     pub(crate) entries: Vec<Entry>,
     /// Number of elements, readable or not. Fewer than requested means that the server has no more.
     pub(crate) received: usize,
-    /// Number of elements that are not readable as entries.
+    /// Number of elements that can't be parsed as entries.
     pub(crate) malformed: usize,
     /// Ids of malformed elements that have one, ascending, without the ids of readable entries.
     pub(crate) unreadable: Vec<u64>,
 }
 
 impl SlowlogReply {
-    /// Parses a reply and leaves out the data that `privacy` excludes. A malformed entry is counted and skipped.
+    /// Parses a reply and omits the data that `privacy` excludes. Malformed entries are counted and skipped.
     ///
     /// # Errors
     /// The reply is not an array.
@@ -102,7 +102,7 @@ impl SlowlogReply {
 impl Entry {
     fn parse(value: Value, privacy: Privacy) -> Result<Self, Malformed> {
         let mut fields = items(value)?.into_iter();
-        let mut next = || fields.next().ok_or(Malformed::new("a slow log entry of at least 4 fields"));
+        let mut next = || fields.next().ok_or(Malformed::new("a slow log entry with at least 4 fields"));
         let id = unsigned(&next()?)?;
         let ended_at = unsigned(&next()?)?;
         let duration = Duration::from_micros(unsigned(&next()?)?);
@@ -134,7 +134,7 @@ impl Entry {
     }
 }
 
-/// Returns the id of an element, also of one that is malformed otherwise.
+/// Returns the id of an element, even if the element is otherwise malformed.
 fn id(element: &Value) -> Option<u64> {
     let Value::Array(fields) = element else { return None };
     unsigned(fields.first()?).ok()
@@ -152,12 +152,12 @@ fn key_text(key: &[u8]) -> String {
 }
 
 fn unsigned(value: &Value) -> Result<u64, Malformed> {
-    u64::try_from(integer(value)?).map_err(|_| Malformed::new("a number that is not negative"))
+    u64::try_from(integer(value)?).map_err(|_| Malformed::new("a non-negative number"))
 }
 
 #[cfg(test)]
 impl Entry {
-    /// Entry with these arguments, and with 0 or nothing in all other fields.
+    /// Returns an entry with these arguments, and with zero or empty values in all other fields.
     pub(crate) fn with_arguments(arguments: &[impl AsRef<[u8]>]) -> Self {
         let arguments = arguments.iter().map(|argument| Value::BulkString(argument.as_ref().to_vec()));
         let fields = vec![Value::Int(0), Value::Int(0), Value::Int(0), Value::Array(arguments.collect())];
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!((new.entries[0].client.as_str(), new.entries[0].client_name.as_str()), ("a", "b"));
     }
 
-    /// Replies of Redis Enterprise and Redis Cloud; the first one is captured.
+    /// Replies of Redis Enterprise and Redis Cloud; only the first one was captured.
     #[test]
     fn an_element_before_the_arguments_is_ignored() {
         for extra in [
@@ -260,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_kept_only_of_script_calls_and_only_if_wanted() {
+    fn keys_are_kept_only_for_script_calls_and_only_on_request() {
         let show = Privacy { show_keys: true, ..Privacy::default() };
         let keys = |arguments: &[&str], privacy| one(arguments, privacy).keys;
         let call = ["EVALSHA", "abc", "2", "user:1", "user:\n2", "secret"];
         assert!(keys(&call, Privacy::default()).is_empty());
         assert_eq!(keys(&call, show), ["user:1", "user:\\n2"]);
-        // Not a script call, though the third argument looks like a number of keys.
+        // Not a script call, although the third argument looks like a key count.
         assert!(keys(&["SETEX", "k", "9", "secret"], show).is_empty());
         assert!(keys(&["EVAL", "return 1", "-1", "secret"], show).is_empty());
         let many: Vec<&str> = ["FCALL", "f", "100"].into_iter().chain(["k"; 29]).collect();
@@ -288,7 +288,7 @@ mod tests {
         let long = "x".repeat(10_000);
         let entry = one(&["EVAL", &long, "1", &long], show);
         assert_eq!((entry.body, entry.keys), (None, vec!["x".repeat(253) + "…"]));
-        // The script of a server that does not cut arguments is hashed whole.
+        // A script from a server that does not truncate arguments is hashed in full.
         assert_eq!(entry.call.unwrap().script.sha1, Some(Sha1Digits::of(long.as_bytes())));
         let entry = one(&[&long, &long], show);
         assert_eq!((entry.command.len(), entry.call, entry.body), (128, None, None));

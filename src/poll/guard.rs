@@ -1,7 +1,7 @@
-//! The acting part of the guard: its own connection to the server, the confirmation of a run, and the kill.
+//! Execution side of the guard: its own connection to the server, confirmation of a run, and the kill.
 //!
-//! It runs alongside the task that polls the target, and never delays it. The connection is made while the server answers, to
-//! the server that the target's own connection has reached.
+//! It runs alongside the task that polls the target and never delays it. It connects while the server is responsive, to the same
+//! server as the target's own connection.
 
 use std::time::Duration;
 
@@ -22,19 +22,19 @@ use crate::watch::{Next, Observation, State};
 /// Time limit for connecting and logging in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Pause before the next attempt to connect while the server answers.
+/// Delay before the next connection attempt while the server is responsive.
 const RECONNECT_AFTER: Duration = Duration::from_secs(5);
 
-/// Pause before the next question or kill, after one that failed.
+/// Delay before the next query or kill after one has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Time after which a missing permission is looked for again.
+/// Interval between checks for a missing permission.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
-/// Interval at which the guard looks at its connection without an observation.
+/// Maximum interval between connection checks when there are no observations.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Decides about the runs of a target, and kills, until `stop`.
+/// Decides which runs of a target to kill, and kills them, until `stop` is cancelled.
 pub(crate) async fn watch(handle: &TargetHandle, config: &GuardConfig, stop: &CancellationToken) {
     let mut task = GuardTask { handle, config, link: None, connect_at: Mono::EPOCH, act_at: Mono::EPOCH };
     tokio::select! {
@@ -48,13 +48,13 @@ struct GuardTask<'a> {
     handle: &'a TargetHandle,
     config: &'a GuardConfig,
     link: Option<Link>,
-    /// Time of the next attempt to connect while the server is responsive.
+    /// Time of the next connection attempt while the server is responsive.
     connect_at: Mono,
-    /// Earliest time of the next question or kill, after one that failed.
+    /// Earliest time of the next query or kill after one has failed.
     act_at: Mono,
 }
 
-/// Connection that is logged in.
+/// A logged-in connection.
 struct Link {
     connection: Connection,
     /// Remote address.
@@ -63,13 +63,13 @@ struct Link {
     has_stats: bool,
 }
 
-/// Reply to the question what runs.
+/// Reply to a query for the running call.
 enum Answer {
-    /// The running call; true if the server counted the reply as a BUSY error.
+    /// A call is running; true if the server counted the reply as a BUSY error.
     Runs(Confirmation, bool),
-    /// Nothing runs.
+    /// No call is running.
     Free,
-    /// The server does not report it.
+    /// The server rejected the query with this error.
     Refused(ErrorReply),
 }
 
@@ -110,7 +110,7 @@ impl GuardTask<'_> {
         }
     }
 
-    /// Connects while the server is responsive, if there is no usable connection.
+    /// Connects if the server is responsive and there is no usable connection.
     async fn keep_connected(&mut self) {
         let now = self.handle.now().mono;
         if self.has_link() || now < self.connect_at || *self.handle.numbers().liveness().state() != State::Ok
@@ -141,8 +141,8 @@ impl GuardTask<'_> {
         self.handle.observe(Observation::Guard(GuardReport::Ready { trouble }));
     }
 
-    /// True if there is a connection to the server that the target's own connection has reached. One whose user lacks a
-    /// permission is replaced from time to time.
+    /// True if there is a usable connection to the same server as the target's own connection. False while the guard reports a
+    /// problem, such as a missing permission, so that the connection is replaced periodically.
     fn has_link(&mut self) -> bool {
         let has_problem = self.handle.numbers().guard().is_some_and(|guard| guard.trouble().is_some());
         self.is_usable() && !has_problem
@@ -158,8 +158,8 @@ impl GuardTask<'_> {
         self.handle.observe(Observation::Guard(GuardReport::Ready { trouble: Some(trouble) }));
     }
 
-    /// Returns the problem of a missing permission, and the command that grants all that the guard sends: the server refuses one
-    /// command at a time.
+    /// Describes a missing permission. The remedy grants every command that the guard sends, because the server reports only one
+    /// missing permission at a time.
     fn not_granted(&self, command: GuardCommand) -> Trouble {
         let target = self.handle.config();
         let (user, admin_cli) = (self.config.credentials(target).user_shown(), admin_cli(target));
@@ -172,7 +172,7 @@ impl GuardTask<'_> {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// The problem, in words.
+    /// A description of the problem.
     async fn connect(&self) -> Result<Link, String> {
         timeout(CONNECT_LIMIT, self.connect_without_limit()).await.unwrap_or_else(|_| Err(no_reply()))
     }
@@ -195,7 +195,7 @@ impl GuardTask<'_> {
                     Ok(()) | Err(CommandError::ErrorReply(ErrorReply::Busy { .. })) => {}
                     Err(error) => {
                         let user = credentials.user_shown();
-                        return Err(format!("AUTH of the guard as user {user:?} failed: {error}"));
+                        return Err(format!("AUTH as the guard's user {user:?} failed: {error}"));
                     }
                 }
             }
@@ -203,7 +203,7 @@ impl GuardTask<'_> {
         Ok(Link { connection, endpoint, has_stats: true })
     }
 
-    /// Asks the server what runs, and kills it if that is still right.
+    /// Queries the running call, and kills it if the order still applies.
     async fn kill(&mut self, order: Order) {
         let (confirmation, counted) = match self.ask(order.kind == BusyKind::Function).await {
             Ok(Some(told)) => told,
@@ -220,17 +220,17 @@ impl GuardTask<'_> {
         self.send_kill(order, asked).await;
     }
 
-    /// Asks the server what runs, so that another run can't be taken for it.
+    /// Queries the running call, so that another run can't be mistaken for it.
     async fn probe(&mut self) {
         if let Ok(Some((confirmation, counted))) = self.ask(false).await {
             self.handle.observe(Observation::Guard(GuardReport::Probed { confirmation, counted }));
         }
     }
 
-    /// Asks the server what runs. Returns `None` if nothing does, which is reported. `is_function` uses FUNCTION STATS.
+    /// Queries the running call. Reports and returns `None` if there is none. FUNCTION STATS is used if `is_function` is true.
     ///
     /// # Errors
-    /// There is no connection, or no answer. The next attempt follows a moment later.
+    /// There is no connection or no usable reply. The next attempt is delayed by [`RETRY_AFTER`].
     async fn ask(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, Trouble> {
         let result = self.ask_once(is_function).await;
         if let Err(trouble) = &result {
@@ -254,12 +254,12 @@ impl GuardTask<'_> {
                 Ok(None)
             }
             Answer::Refused(ErrorReply::NoPermission) => Err(self.not_granted(GuardCommand::Ping)),
-            Answer::Refused(error) => Err(format!("PING was answered with {error}").into()),
+            Answer::Refused(error) => Err(format!("PING returned {error}").into()),
         }
     }
 
-    /// Sends the kill and reports its outcome. The run was confirmed by the reply to a request sent at `asked`, so another one can
-    /// have begun since then.
+    /// Sends the kill and reports its outcome. `asked` is the time at which the query that confirmed the run was sent; another run
+    /// may have begun since then.
     async fn send_kill(&mut self, order: Order, asked: Mono) {
         let Some(link) = &mut self.link else { return };
         let command = match order.kind {
@@ -282,7 +282,7 @@ impl GuardTask<'_> {
                         self.not_ready(trouble.clone());
                         Some(trouble.to_string())
                     }
-                    GuardOutcome::Error => Some(format!("{} was answered with {error}", command.name())),
+                    GuardOutcome::Error => Some(format!("{} returned {error}", command.name())),
                     _ => None,
                 };
                 (outcome, detail)
@@ -297,7 +297,8 @@ impl GuardTask<'_> {
 }
 
 impl Link {
-    /// Asks what runs: FUNCTION STATS names a function and its run time; otherwise a BUSY reply to PING shows the kind.
+    /// Queries the running call. FUNCTION STATS returns the name and the run time of a function; a BUSY reply to PING only
+    /// indicates the kind of call.
     ///
     /// # Errors
     /// The connection is no longer usable.

@@ -1,4 +1,4 @@
-//! One target behind its lock: its configuration, where its last connection led, its numbers and its log lines.
+//! Handle of a target: its configuration, its last connection, its state behind a lock, and its log limits.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,38 +18,38 @@ use crate::script::{Catalogue, Identity, NamedScript, Sha1Digits, Sources};
 use crate::shell::redis_cli;
 use crate::watch::{Event, Next, Observation, PeerIdentity, Snapshot, Target};
 
-/// Delay of a poll from which on it counts as late.
+/// Minimum delay of a late poll.
 const LATE_AFTER: Duration = Duration::from_millis(20);
 
-/// Time for which polls count as late after one that was.
+/// Time after a late poll during which polls are considered late.
 const LATE_FOR: Duration = Duration::from_millis(5);
 
-/// State that all targets share.
+/// State shared by all targets.
 #[derive(Debug)]
 pub(crate) struct Shared {
     clock: Clock,
-    /// Number of changes of any target's numbers, and of the list of targets.
+    /// Number of changes to the state of any target and to the list of targets.
     changes: AtomicU64,
-    /// Notified when numbers wait to be saved; `None` without a state file.
+    /// Notified when there are changes to save; `None` without a state file.
     unsaved: Option<Arc<Notify>>,
-    /// Notified when the blockage of any target has changed.
+    /// Notified when a blockage of any target has begun, changed or ended.
     blockages: Notify,
-    /// Names of scripts, replaced by a reload.
+    /// Script names; replaced on reload.
     catalogue: RwLock<Arc<Catalogue>>,
-    /// Sources of scripts, as servers sent them.
+    /// Script sources received from servers.
     sources: Mutex<Sources>,
-    /// URL of the status page, if it is known; ends with `/`.
+    /// URL of the status page, if known; ends with `/`.
     external_url: OnceLock<String>,
-    /// Limits the log lines about slow calls of all targets.
+    /// Shared limit on log lines about slow calls of all targets.
     slow_calls_log: Mutex<Limiter>,
-    /// Multiple of the configured intervals at which heartbeats are sent, as the bits of an `f64`.
+    /// Multiplier of the configured heartbeat intervals, as the bits of an `f64`.
     stretch: AtomicU64,
-    /// When a poll last began late for lack of CPU time: microseconds from [`Mono::EPOCH`].
+    /// Time at which a poll last began late for lack of CPU time, in microseconds since [`Mono::EPOCH`].
     late_at: AtomicU64,
 }
 
 impl Shared {
-    /// Creates the state with an empty catalogue. `unsaved` is notified when numbers wait to be saved.
+    /// Creates the state with an empty catalogue. `unsaved` is notified when there are changes to save.
     pub(crate) fn new(clock: Clock, unsaved: Option<Arc<Notify>>) -> Self {
         Self {
             clock,
@@ -65,33 +65,32 @@ impl Shared {
         }
     }
 
-    /// Reports that a poll of any target begins now, and by how much it is late.
+    /// Records that a poll of a target begins at `now`, with a delay of `late`.
     fn poll_begins(&self, late: Duration, now: Mono) {
         if late >= LATE_AFTER {
             self.late_at.store(micros(now.since(Mono::EPOCH)), Ordering::Relaxed);
         }
     }
 
-    /// Returns true if polls begin late at this time, because this process lacks CPU time.
+    /// True if polls currently begin late because this process lacks CPU time.
     #[must_use]
     pub(crate) fn polls_are_late(&self, now: Mono) -> bool {
         let late_at = Mono::EPOCH + Duration::from_micros(self.late_at.load(Ordering::Relaxed));
         now.since(late_at) < LATE_FOR
     }
 
-    /// Returns the multiple of the configured intervals at which heartbeats are sent; at least 1.
+    /// Returns the multiplier of the configured heartbeat intervals; at least 1.
     #[must_use]
     pub(crate) fn stretch(&self) -> f64 {
         f64::from_bits(self.stretch.load(Ordering::Relaxed))
     }
 
-    /// Sets the multiple of the configured intervals at which heartbeats are sent; at least 1.
+    /// Sets the multiplier of the configured heartbeat intervals; at least 1.
     pub(crate) fn set_stretch(&self, stretch: f64) {
         self.stretch.store(stretch.to_bits(), Ordering::Relaxed);
     }
 
-    /// Logs the number of log lines about slow calls that were omitted because of the limit for all targets, if that is due;
-    /// `at_end` logs it immediately.
+    /// Logs the number of log lines about slow calls omitted because of the shared limit, if this is due or `at_end` is true.
     pub(crate) fn log_omitted_slow_calls(&self, at_end: bool) {
         let mut log = self.slow_calls_log.lock();
         let omitted = if at_end { log.rest() } else { log.due(self.clock.now().mono) };
@@ -101,7 +100,7 @@ impl Shared {
         }
     }
 
-    /// Returns the clock of all observations.
+    /// Returns the clock used for all observations.
     #[must_use]
     pub(crate) fn clock(&self) -> Clock {
         self.clock
@@ -109,17 +108,17 @@ impl Shared {
 
     /// Sets the URL of the status page (`--web.external-url`), which ends with `/`.
     pub(crate) fn set_external_url(&self, url: String) {
-        // It is set once, at the start.
+        // Set only once, at startup.
         let _ = self.external_url.set(url);
     }
 
-    /// Returns the URL of the status page, if it is known; it ends with `/`.
+    /// Returns the URL of the status page, if known; it ends with `/`.
     #[must_use]
     pub(crate) fn external_url(&self) -> Option<&str> {
         self.external_url.get().map(String::as_str)
     }
 
-    /// Returns a number that differs after any change.
+    /// Returns a version number that differs after any change.
     #[must_use]
     pub(crate) fn version(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
@@ -130,38 +129,39 @@ impl Shared {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Has the state file written soon, if there is one.
+    /// Requests a write of the state file, if there is one.
     pub(crate) fn wake_writer(&self) {
         if let Some(unsaved) = &self.unsaved {
             unsaved.notify_one();
         }
     }
 
-    /// Waits until the blockage of a target has changed since the last call; [`TargetHandle::take_blockage_changed`] tells of which.
+    /// Waits until a blockage of any target has changed since the last call. [`TargetHandle::take_blockage_changed`] identifies the
+    /// target.
     pub(crate) async fn blockage_changed(&self) {
         self.blockages.notified().await;
     }
 
-    /// True if numbers are shown only once they are saved.
+    /// True if metrics are exposed only after they have been saved.
     #[must_use]
     pub(crate) fn is_saved_first(&self) -> bool {
         self.unsaved.is_some()
     }
 
-    /// Returns the names and sources of `--script.dir`.
+    /// Returns the script names and sources from `--script.dir`.
     #[must_use]
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue.read())
     }
 
-    /// Replaces the names of scripts, also of those counted before.
+    /// Replaces the script names, including those of scripts counted before.
     pub(crate) fn set_catalogue(&self, catalogue: Catalogue) {
         *self.catalogue.write() = Arc::new(catalogue);
         self.changed();
     }
 
-    /// Returns the source of a script or of a function's library: from its file, else as a server sent it. The caller
-    /// decides whether it may be shown (`--web.show-source`).
+    /// Returns the source of a script or of a function's library: from its file if there is one, otherwise as received from a
+    /// server. The caller must check whether it may be shown (`--web.show-source`).
     #[must_use]
     pub(crate) fn source(&self, script: &Identity) -> Option<Arc<[u8]>> {
         let catalogue = self.catalogue();
@@ -180,22 +180,22 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct TargetHandle {
     config: TargetConfig,
-    /// Equal for all forms of the address.
+    /// Normalized address, equal for all forms of the same address.
     identity: Endpoint,
     shared: Arc<Shared>,
     /// Result of the last dial.
     dialled: Mutex<Dialled>,
-    /// Replaced when the certificates are read again.
+    /// Replaced when the certificates are reloaded.
     tls: Mutex<Option<TlsSetup>>,
     /// Scripts whose source was requested from this server.
     requested_sources: Mutex<BTreeSet<Sha1Digits>>,
-    /// True if its blockage has changed.
+    /// True if a blockage has begun, changed or ended since the last [`TargetHandle::take_blockage_changed`].
     blockage_changed: AtomicBool,
-    /// Limits the log lines; never held over an await.
+    /// Limit on log lines; never locked across an await.
     log: Mutex<Limiter>,
-    /// Notified of each observation, if the target has a guard.
+    /// Notified on each observation if the target has a guard.
     guard_wake: Notify,
-    /// Held for one step or one read of the numbers, never over an await.
+    /// Target state; locked for one step or one read, never across an await.
     target: Mutex<Target>,
 }
 
@@ -206,12 +206,12 @@ struct Dialled {
     reached: Option<(SocketAddr, bool)>,
     /// Remote address of the last connection.
     endpoint: Option<ResolvedEndpoint>,
-    /// True if the last attempt led to an address that `allow` does not admit.
+    /// True if `allow` does not permit the address of the last attempt.
     refused: bool,
 }
 
 impl TargetHandle {
-    /// Creates the handle of a target that is not polled yet. `tls` is `None` if its address has no TLS.
+    /// Creates the handle of a target that is not polled yet. `tls` is `None` if its address does not use TLS.
     pub(crate) fn new(
         config: TargetConfig,
         tls: Option<TlsSetup>,
@@ -238,29 +238,29 @@ impl TargetHandle {
         &self.config
     }
 
-    /// Returns the label `target`.
+    /// Returns the value of the label `target`.
     #[must_use]
     pub(crate) fn name(&self) -> &str {
         &self.config.name
     }
 
-    /// True if a probe started it; its series are then only in the answers of `/probe`.
+    /// True if the target was created by a probe; its series are then exposed only by `/probe`.
     #[must_use]
     pub(crate) fn is_probed(&self) -> bool {
         matches!(self.config.origin, TargetOrigin::Probed { .. })
     }
 
-    /// True if a probe started it, at this address in any form.
+    /// True if the target was created by a probe of this address, in any form.
     pub(crate) fn is_probed_at(&self, identity: &Endpoint) -> bool {
         self.is_probed() && self.identity == *identity
     }
 
-    /// True if this entry of the configuration discovered it.
+    /// True if the target was discovered by this configuration entry.
     pub(crate) fn is_discovered_by(&self, entry: &str) -> bool {
         self.config.discovered_by().is_some_and(|name| **name == *entry)
     }
 
-    /// Returns its address; equal for all forms.
+    /// Returns the normalized address, equal for all forms of the same address.
     pub(crate) fn identity(&self) -> &Endpoint {
         &self.identity
     }
@@ -282,7 +282,7 @@ impl TargetHandle {
         self.dialled.lock()
     }
 
-    /// True if the last dial led to an address that `allow` does not admit.
+    /// True if `allow` does not permit the address of the last dial.
     pub(crate) fn was_dial_refused(&self) -> bool {
         self.lock_dialled().refused
     }
@@ -292,7 +292,7 @@ impl TargetHandle {
         self.lock_dialled().reached.map(|(socket, _)| socket)
     }
 
-    /// Returns the server's end of the last connection; `None` before the first one.
+    /// Returns the remote endpoint of the last connection; `None` before the first one.
     pub(crate) fn endpoint(&self) -> Option<ResolvedEndpoint> {
         self.lock_dialled().endpoint.clone()
     }
@@ -306,19 +306,19 @@ impl TargetHandle {
         Some((reached, numbers.liveness().state().kind().is_up()))
     }
 
-    /// Sets where the last connection led.
+    /// Sets the address of the last connection.
     #[cfg(test)]
     pub(crate) fn set_reached(&self, socket: SocketAddr, is_local: bool) {
         self.lock_dialled().reached = Some((socket, is_local));
     }
 
-    /// Returns the TLS setup for the next connection; `None` if the address has no TLS.
+    /// Returns the TLS setup for the next connection; `None` if the address does not use TLS.
     #[must_use]
     pub(crate) fn tls(&self) -> Option<TlsSetup> {
         self.tls.lock().clone()
     }
 
-    /// Replaces the TLS setup from the next connection on.
+    /// Replaces the TLS setup for subsequent connections.
     pub(crate) fn set_tls(&self, tls: Option<TlsSetup>) {
         *self.tls.lock() = tls;
     }
@@ -329,7 +329,7 @@ impl TargetHandle {
         self.shared.clock.now()
     }
 
-    /// Reports that a poll begins now, and by how much it is late.
+    /// Records that a poll begins at `now`, with a delay of `late`.
     pub(super) fn poll_begins(&self, late: Duration, now: Mono) {
         self.shared.poll_begins(late, now);
     }
@@ -346,24 +346,24 @@ impl TargetHandle {
         self.shared.clock
     }
 
-    /// Returns the names of scripts.
+    /// Returns the script names and sources from `--script.dir`.
     #[must_use]
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         self.shared.catalogue()
     }
 
-    /// True if a blockage has begun, changed or ended since the last call.
+    /// Returns true if a blockage has begun, changed or ended since the last call.
     pub(crate) fn take_blockage_changed(&self) -> bool {
         self.blockage_changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Locks the numbers. Steps wait while the returned lock is held.
+    /// Locks the state. Steps wait while the returned lock is held.
     pub(crate) fn numbers(&self) -> MutexGuard<'_, Target> {
-        // A step that panicked has ended its task, and with it the process; its numbers are still readable.
+        // A panic in a step ends its task and therefore the process; until then, the state is still readable.
         self.target.lock()
     }
 
-    /// Returns a script whose source is unknown and was not requested from this server yet.
+    /// Returns a script whose source is unknown and has not been requested from this server yet.
     pub(crate) fn wanted_source(&self, numbers: &Target) -> Option<Sha1Digits> {
         let sources = self.shared.lock_sources();
         let requested = self.requested_sources.lock();
@@ -377,23 +377,23 @@ impl TargetHandle {
             .find(|sha1| sources.get(*sha1).is_none() && !requested.contains(sha1))
     }
 
-    /// Records that a script's source is requested from this server; it is requested once.
+    /// Records that a script's source was requested from this server; it is requested only once.
     pub(crate) fn mark_source_requested(&self, sha1: Sha1Digits) {
         self.requested_sources.lock().insert(sha1);
     }
 
-    /// Keeps a source that the server sent.
+    /// Stores a source received from the server.
     pub(crate) fn keep_source(&self, sha1: Sha1Digits, body: &[u8]) {
         self.shared.lock_sources().insert(sha1, body);
         self.shared.changed();
     }
 
-    /// Applies an observation to the numbers and logs the events that result.
+    /// Applies an observation to the state and logs the resulting events.
     pub(crate) fn observe(&self, observation: Observation) -> Next {
         self.observe_at(self.now(), [observation])
     }
 
-    /// Applies observations that were made at the same time, and logs the events that result. Returns what the last one requests.
+    /// Applies observations made at the same time and logs the resulting events. Returns the next step requested by the last one.
     pub(crate) fn observe_at<const N: usize>(&self, now: Timestamps, observations: [Observation; N]) -> Next {
         let (mut events, mut next) = (Vec::new(), Next::Continue);
         let unsaved = {
@@ -403,7 +403,7 @@ impl TargetHandle {
                 events.append(&mut reaction.events);
                 next = reaction.next;
             }
-            // Before others can read the numbers: a scrape that sees one version shows one moment.
+            // Before the lock is released, so that all reads of one version return the same state.
             self.shared.changed();
             numbers.is_unsaved()
         };
@@ -426,13 +426,13 @@ impl TargetHandle {
         self.guard_wake.notified().await;
     }
 
-    /// Returns the name of what runs, by the guard's account.
+    /// Returns the script or function that is running according to the guard, with its name.
     pub(crate) fn guarded_script(&self) -> Option<NamedScript> {
         let script = self.numbers().guard()?.script()?.clone();
         Some(self.shared.catalogue().named(&script))
     }
 
-    /// Shows the numbers of a snapshot, and logs its events, after an attempt to save it.
+    /// Publishes the counters of a snapshot and logs its events once the snapshot has been saved or can't be saved.
     pub(crate) fn saved(&self, snapshot: Snapshot) {
         let events = {
             let mut numbers = self.numbers();
@@ -443,7 +443,7 @@ impl TargetHandle {
         self.report(&events);
     }
 
-    /// Returns the URL of this target on the status page, if it is known.
+    /// Returns the URL of this target on the status page, if known.
     pub(crate) fn page(&self) -> Option<String> {
         let url = self.shared.external_url()?;
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -467,24 +467,24 @@ impl TargetHandle {
         }
     }
 
-    /// Counts the log line of an event; `false` if a limit is reached and the line must be omitted.
+    /// Counts the log line of an event. Returns false if a limit is reached and the line must be omitted.
     fn admit_event(&self, event: &Event, now: Mono) -> bool {
         self.log().admit_event(event, now)
             && (!event_log::is_slow_call(event) || self.shared.slow_calls_log.lock().admit_event(event, now))
     }
 
-    /// Returns the usual interval between heartbeats, if it is longer than configured because of `--heartbeat.max-rate`.
+    /// Returns the usual heartbeat interval if `--heartbeat.max-rate` makes it longer than configured.
     pub(crate) fn stretched_heartbeat(&self) -> Option<Duration> {
         let configured = self.config.intervals.heartbeat;
         Some(self.stretched(configured)).filter(|interval| *interval > configured)
     }
 
-    /// Returns an interval, longer by the factor by which heartbeats are rarer than configured.
+    /// Returns the interval multiplied by [`Shared::stretch`].
     pub(super) fn stretched(&self, interval: Duration) -> Duration {
         interval.mul_f64(self.shared.stretch())
     }
 
-    /// Returns the interval between heartbeats that is in force.
+    /// Returns the current heartbeat interval.
     #[must_use]
     pub(crate) fn heartbeat_interval(&self, numbers: &Target) -> Duration {
         let configured = self.config.intervals.heartbeat;
@@ -495,12 +495,12 @@ impl TargetHandle {
         self.log.lock()
     }
 
-    /// Counts one log line of this target; `false` if its limit is reached and the line must be omitted.
+    /// Counts a log line of this target. Returns false if the limit is reached and the line must be omitted.
     pub(crate) fn may_log(&self, priority: Priority) -> bool {
         self.log().admit(priority, self.now().mono)
     }
 
-    /// Logs the number of omitted log lines, if that is due; `at_end` logs it immediately, for a target that ends.
+    /// Logs the number of omitted log lines if this is due, or if `at_end` is true because the target ends.
     pub(crate) fn log_omitted(&self, at_end: bool) {
         let now = self.now().mono;
         let omitted = if at_end { self.log().rest() } else { self.log().due(now) };

@@ -1,7 +1,7 @@
 //! The task of one target: sends commands, waits for replies, and reports observations to [`watch`](crate::watch).
 //!
-//! A task has one connection and at most one request in flight. A request without a reply is not cancelled, because the time
-//! that the server takes to reply is what is measured.
+//! A task has one connection and at most one request in flight. A request without a reply is not cancelled, because the time until
+//! the reply is what is measured.
 
 pub(crate) mod guard;
 mod handle;
@@ -23,20 +23,20 @@ use crate::client::{Connection, TlsSetup, Transport, connect_within};
 use crate::logging::event_log::Priority;
 use crate::watch::{Observation, Outage, OutageReason};
 
-/// Pause before the second attempt to connect; it doubles with every further one.
+/// Delay before the second connection attempt; it doubles with each further attempt.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Maximum pause between attempts to connect.
+/// Maximum delay between connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Minimum age of a connection after whose loss the next attempt follows immediately.
+/// Minimum lifetime of a connection whose loss resets the backoff, so that the next attempt follows immediately.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
 
 /// Time limit of the TLS handshake with a server that has never replied.
 const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Remedy for a handshake without a reply from a server that has never replied.
-const NO_TLS: &str = "The port may not use TLS: try redis:// instead of rediss://. Otherwise a command or a stopped process blocks it.";
+/// Remedy if a server that has never replied does not reply to the handshake.
+const NO_TLS: &str = "The port may not use TLS: try redis:// instead of rediss://. Otherwise, a command is blocking the server or its process is stopped.";
 
 /// Reason for the end of a session.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ enum SessionEnd {
     NoReply(String),
 }
 
-/// Logs the omitted log lines of a target when its task is aborted. The fleet does not do this for a target that was removed.
+/// Logs the number of omitted log lines of a target when its task is aborted. The fleet does not do this for removed targets.
 struct LogAtEnd<'a>(&'a TargetHandle);
 
 impl Drop for LogAtEnd<'_> {
@@ -56,12 +56,12 @@ impl Drop for LogAtEnd<'_> {
     }
 }
 
-/// Polls one target until the task is aborted, which is cheaper than a token that is polled with each reply.
+/// Polls one target until the task is aborted. This is cheaper than a cancellation token, which would be polled with each reply.
 pub(crate) async fn watch(handle: Arc<TargetHandle>) {
     let handle = &*handle;
     let _log_at_end = LogAtEnd(handle);
     let mut backoff = Backoff::default();
-    // A port that accepts connections and never replies on any of them is not a blocked server.
+    // A port that accepts connections but never replies on any of them is not a blocked server.
     let mut never_replied = false;
     loop {
         let began = handle.mono();
@@ -79,10 +79,10 @@ pub(crate) async fn watch(handle: Arc<TargetHandle>) {
     }
 }
 
-/// Exponential backoff between attempts to connect, with jitter so that many exporters do not connect at the same time.
+/// Exponential backoff between connection attempts, with jitter so that many exporters do not connect at the same time.
 #[derive(Debug, Default)]
 struct Backoff {
-    /// Previous pause, without jitter; `None` before the first attempt.
+    /// Previous delay, without jitter; `None` before the first attempt.
     last: Option<Duration>,
 }
 
@@ -94,7 +94,7 @@ impl Backoff {
     }
 }
 
-/// Connects and uses the connection until it ends.
+/// Connects and runs a session until it ends.
 async fn session(handle: &TargetHandle, never_replied: bool) -> SessionEnd {
     let config = handle.config();
     let dialled = connect_within(&config.address.endpoint, config.allow()).await;
@@ -115,8 +115,8 @@ async fn session(handle: &TargetHandle, never_replied: bool) -> SessionEnd {
     Session::new(Connection::open(transport, config.commands.clone()), waiter).run().await
 }
 
-/// Performs the TLS handshake. A blocked server does not reply to it, and neither does a port without TLS: Redis takes the
-/// first bytes for a command and waits for the rest. So there is a time limit if the server has never replied.
+/// Performs the TLS handshake. A blocked server does not reply to it, and neither does a port without TLS, where Redis treats the
+/// first bytes as a command and waits for the rest. There is therefore a time limit if the server has never replied.
 async fn tls_handshake(
     waiter: &mut Waiter<'_>,
     tls: &TlsSetup,

@@ -1,4 +1,4 @@
-//! One connection in use: the schedule of commands, and the interpretation of their replies.
+//! Session on a connection: the schedule of commands, and the interpretation of their replies.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,34 +19,35 @@ use crate::shell::admin_cli;
 use crate::text::Trouble;
 use crate::watch::{Absence, Feature, Heartbeat, Next, Observation, State};
 
-/// Interval between FUNCTION STATS while a function runs. Its reply holds all arguments of the call and may be large.
+/// Interval between FUNCTION STATS commands while a function is running. The reply contains all arguments of the call and may be
+/// large.
 const NAMING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum interval between heartbeats that are not replaced by another command.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Interval between SCRIPT SHOW.
+/// Interval between SCRIPT SHOW commands.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of SLOWLOG GET in one poll; the next poll continues.
+/// Maximum number of SLOWLOG GET commands in one poll; the next poll continues.
 const READS_PER_POLL: usize = 5;
 
 /// Time limit for reading a password file.
 const PASSWORD_LIMIT: Duration = Duration::from_secs(5);
 
-/// Error of a request.
+/// Error returned by a request.
 #[derive(Debug)]
 enum RequestError {
     /// The server sent an error reply; the session continues.
     ErrorReply(ErrorReply),
-    /// The reply does not have the form of its command; the session continues.
+    /// The reply does not have the expected form; the session continues.
     Malformed(Malformed),
     /// The session has ended.
     Ended(SessionEnd),
 }
 
 impl RequestError {
-    /// True if the same command may succeed later without a change of the server's settings.
+    /// True if the same command may succeed later without a change to the server's settings.
     fn is_temporary(&self) -> bool {
         matches!(
             self,
@@ -67,24 +68,24 @@ impl From<Malformed> for RequestError {
     }
 }
 
-/// A connection in use.
+/// A session on a connection.
 pub(super) struct Session<'a> {
     connection: Connection,
     waiter: Waiter<'a>,
     handle: &'a TargetHandle,
     /// True if the server has replied on this connection.
     has_replied: bool,
-    /// True if the server has been identified by INFO, or is known to reject it.
+    /// True if the server has been identified by INFO, or is known to reject INFO.
     identified: bool,
     /// True if INFO and CONFIG GET are known to accept several arguments (7.0+).
     multi_arg: bool,
     last: LastBegun,
 }
 
-/// Time at which each action last began; `None` before the first time.
+/// Time at which each action last began; `None` if it has never begun.
 #[derive(Debug, Default)]
 struct LastBegun {
-    /// A heartbeat, or a command in place of one.
+    /// A heartbeat, or a command that replaced one.
     heartbeat: Option<Mono>,
     ping: Option<Mono>,
     poll: Option<Mono>,
@@ -108,7 +109,7 @@ enum Action {
 }
 
 impl Action {
-    /// True if its command may take the place of a heartbeat.
+    /// True if its command may replace a heartbeat.
     fn shows_liveness(self) -> bool {
         matches!(self, Self::Info | Self::Settings | Self::Length | Self::Poll)
     }
@@ -151,7 +152,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns the action that is due first, and its time.
+    /// Returns the next action and the time at which it is due.
     fn next_action(&self) -> (Mono, Action) {
         let intervals = self.handle.config().intervals;
         let numbers = self.handle.numbers();
@@ -160,15 +161,15 @@ impl<'a> Session<'a> {
         let heartbeat = due(self.last.heartbeat, interval);
         let mut next = (heartbeat, Action::Heartbeat);
         let mut offer = |due: Mono, action: Action| {
-            // What is due before the heartbeat after the next one is sent in place of the next one.
+            // An action that is due before the heartbeat after the next one replaces the next one.
             let replaces = action.shows_liveness()
                 && self.may_replace_heartbeat(heartbeat)
                 && due < heartbeat + interval;
             let due = match action {
                 // The slow log may be read more often than heartbeats are sent.
                 Action::Poll if replaces => due.min(heartbeat),
-                // Not earlier, so that the heartbeats of targets to which the exporter connected at the same moment stay together: waking
-                // up for each takes CPU time.
+                // Not earlier, to keep the heartbeats of targets connected at the same time aligned: each separate wake-up takes
+                // CPU time.
                 _ if replaces && self.identified => heartbeat,
                 _ => due,
             };
@@ -179,8 +180,8 @@ impl<'a> Session<'a> {
         if numbers.wants_function_name() {
             offer(due(self.last.naming, NAMING_INTERVAL), Action::NameFunction);
         }
-        // Only heartbeats are sent while the server is blocked, BUSY or loading. The slow log is read after the server has
-        // been identified, because its ids are only meaningful together with the server's `run_id`.
+        // None of the following commands is sent while the server is blocked, BUSY or loading. The slow log is read only after the
+        // server has been identified, because its ids are meaningful only together with the server's `run_id`.
         if self.has_replied && *numbers.liveness().state() == State::Ok {
             let info = self.handle.stretched(intervals.info);
             offer(due(self.last.info, info), Action::Info);
@@ -199,8 +200,9 @@ impl<'a> Session<'a> {
         next
     }
 
-    /// True if another command may take the place of a heartbeat at this time: it shows whether the server answers, but does
-    /// not measure a PING's round trip. At least one PING per second is still sent, or fewer if heartbeats have been slowed down.
+    /// True if another command may replace the heartbeat at this time. Its reply also shows that the server is responsive, but does
+    /// not measure the round trip of a PING. At least one PING per second is still sent, or fewer if heartbeats have been slowed
+    /// down.
     fn may_replace_heartbeat(&self, at: Mono) -> bool {
         self.last.ping.is_some_and(|ping| at.since(ping) < self.handle.stretched(PING_INTERVAL))
     }
@@ -228,7 +230,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends the command that the target's capabilities permit as a heartbeat, and reports its round trip.
+    /// Sends a heartbeat, with a command that the target supports, and reports its round trip.
     async fn heartbeat(&mut self) -> Result<(), SessionEnd> {
         let sent = self.handle.now();
         (self.last.heartbeat, self.last.ping) = (Some(sent.mono), Some(sent.mono));
@@ -249,7 +251,7 @@ impl<'a> Session<'a> {
         }
         self.handle.observe_at(now, [heartbeat]);
         match &reply {
-            // An error such as MISCONF does not show whether the server is BUSY; another kind of heartbeat does.
+            // An error such as MISCONF does not show whether the server is BUSY; another heartbeat command does.
             Err(ErrorReply::Other { text }) if command == Command::Ping => {
                 self.refused(Command::Ping, Feature::Ping, text);
             }
@@ -267,7 +269,7 @@ impl<'a> Session<'a> {
         self.last.naming = Some(sent);
         let reply = self.exchange(Command::FunctionStats).await?;
         match reply.as_ref().ok().map(|value| function_stats(value.clone())) {
-            // The server is still BUSY: the reply does not prove that the server is free.
+            // The function is still running: this reply does not prove that the server is free.
             Some(Ok(Some(function))) => {
                 self.handle.observe(Observation::Running { function, since: sent });
                 self.available(Feature::FunctionStats);
@@ -282,7 +284,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Identifies the server. Returns `false` if that has to be repeated because of a temporary error.
+    /// Identifies the server. Returns false if this must be repeated because of a temporary error.
     async fn identify(&mut self) -> Result<bool, SessionEnd> {
         if !self.should_try(Feature::Info) {
             if !self.identified {
@@ -309,7 +311,7 @@ impl<'a> Session<'a> {
         Ok(true)
     }
 
-    /// Reads INFO; for the first time also CONFIG and the length of the slow log.
+    /// Reads INFO and, the first time, also CONFIG and the length of the slow log.
     async fn read_info(&mut self) -> Result<(), SessionEnd> {
         self.last.info = Some(self.handle.mono());
         if !self.identify().await? {
@@ -320,8 +322,8 @@ impl<'a> Session<'a> {
             self.initialize().await?;
             self.read_settings().await?;
             self.read_length().await?;
-            // From now on, these reads are staggered: away from those of other targets to which the exporter connected at the same
-            // moment, and away from each other, so that each replaces a heartbeat.
+            // From now on, these reads are staggered: relative to those of other targets connected at the same time, and relative
+            // to each other, so that each replaces a heartbeat.
             let interval = self.handle.stretched(self.handle.config().intervals.info);
             let info = self.handle.mono() - interval.mul_f64(rand::random_range(0.0..1.0));
             self.last.info = Some(info);
@@ -361,7 +363,7 @@ impl<'a> Session<'a> {
         for section in SECTIONS.chunks(1) {
             match self.info_of(Command::Info(section)).await {
                 Ok(part) => info.merge(part),
-                // The section "server" identifies the server.
+                // The section "server" is required to identify the server.
                 Err(RequestError::ErrorReply(ErrorReply::Other { .. })) if section != ["server"] => {
                     info.rejected.extend(section);
                 }
@@ -375,8 +377,8 @@ impl<'a> Session<'a> {
         Ok(Info::parse(&bytes(self.request(command).await?)?))
     }
 
-    /// Sends the commands that are needed once per connection: CLIENT SETNAME, and those whose availability during BUSY has to be
-    /// known beforehand.
+    /// Sends the commands needed once per connection: CLIENT SETNAME, and commands whose availability must be known before the
+    /// server is BUSY.
     async fn initialize(&mut self) -> Result<(), SessionEnd> {
         if self.should_try(Feature::ClientName) {
             ignore_reply(self.request(Command::SetName).await)?;
@@ -384,7 +386,7 @@ impl<'a> Session<'a> {
         if self.should_try(Feature::Transaction) {
             ignore_reply(self.request(Command::Transaction).await)?;
         }
-        // Servers before 7.0 have no functions. A server that does not report its version gets the command.
+        // Servers before 7.0 have no functions. A server that does not report its version is sent the command.
         let before_7 = self.handle.numbers().server().info().compatible_major.is_some_and(|major| major < 7);
         if before_7 {
             self.absent(Feature::FunctionStats, Absence::Expected, None);
@@ -400,7 +402,7 @@ impl<'a> Session<'a> {
         if !self.should_try(Feature::Config) {
             return Ok(());
         }
-        // A server that does not report its version gets the form that all versions accept.
+        // A server that does not report its version is sent the form that all versions accept.
         let multi_arg = self.multi_arg && self.handle.numbers().server().info().compatible_major.is_some();
         let step = if multi_arg { Settings::PARAMETERS.len() } else { 1 };
         let parameters = if multi_arg { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
@@ -437,7 +439,8 @@ impl<'a> Session<'a> {
             let command = Command::SlowlogGet(self.handle.numbers().slowlog_request());
             let reply = self.request(command).await;
             if reply.is_ok() && self.handle.numbers().liveness().is_unconfirmed() {
-                // What blocked the server may not be in it. The slow log is read again when the server is free.
+                // The reply may not contain the command that blocked the server. The slow log is read again when the server is
+                // free.
                 return Ok(());
             }
             let privacy = self.handle.config().privacy;
@@ -472,7 +475,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Reads the source of a script that has none yet.
+    /// Reads the source of a script whose source is still unknown.
     async fn read_source(&mut self) -> Result<(), SessionEnd> {
         self.last.source = Some(self.handle.mono());
         let wanted = self.handle.wanted_source(&self.handle.numbers());
@@ -483,7 +486,7 @@ impl<'a> Session<'a> {
                 self.handle.mark_source_requested(sha1);
                 self.handle.keep_source(sha1, body);
             }
-            // The command may succeed later: after a change of the ACL, or on a new server at this address.
+            // The command may succeed later, for example after an ACL change or on a new server at this address.
             Err(RequestError::ErrorReply(
                 ErrorReply::NoPermission
                 | ErrorReply::Unknown
@@ -497,7 +500,7 @@ impl<'a> Session<'a> {
         ignore_reply(reply)
     }
 
-    /// Sends a command, waits for the reply and reports what it shows about the server's state.
+    /// Sends a command, waits for the reply and reports what the reply shows about the server's state.
     async fn request(&mut self, command: Command) -> Result<Value, RequestError> {
         let sent = self.handle.mono();
         if !command.is_accepted_while_busy() && self.may_replace_heartbeat(sent) {
@@ -563,7 +566,8 @@ impl<'a> Session<'a> {
                     Observation::Answered { since: sent }
                 });
                 match Feature::of(command) {
-                    // Some services hide the settings instead of rejecting the command, so success proves nothing.
+                    // Some services hide the settings instead of rejecting the command, so success does not prove that they are
+                    // available.
                     Some(Feature::Config) | None => {}
                     Some(feature) => self.available(feature),
                 }
@@ -590,7 +594,7 @@ impl<'a> Session<'a> {
         Err(RequestError::ErrorReply(error_reply))
     }
 
-    /// Reports the feature that is not available because of an error reply, and the remedy.
+    /// Reports a feature that is unavailable according to an error reply, with the remedy.
     fn note_error_reply(&self, command: Command, error_reply: &ErrorReply) {
         let Some(feature) = Feature::of(command) else { return };
         let name = command.name();
@@ -611,7 +615,7 @@ impl<'a> Session<'a> {
             ErrorReply::Unknown => {
                 self.absent(feature, Absence::Unknown, Some(not_available(name).into()));
             }
-            // INFO is repeated in the form of older servers.
+            // INFO is repeated in the form that older servers accept.
             ErrorReply::Other { text } if !matches!(command, Command::Ping | Command::Info(_)) => {
                 self.refused(command, feature, text);
             }
@@ -620,7 +624,7 @@ impl<'a> Session<'a> {
     }
 
     fn available(&self, feature: Feature) {
-        // Nearly every reply says what is known.
+        // Nearly every reply only confirms what is already known.
         if self.handle.numbers().exporter().is_settled(feature) {
             return;
         }
@@ -631,7 +635,7 @@ impl<'a> Session<'a> {
         self.handle.observe(Observation::Capability { feature, absence: Some(absence), trouble });
     }
 
-    /// Reports the feature of a command that was answered with an error of no known kind.
+    /// Reports a feature as unavailable because its command failed with an unrecognized error.
     fn refused(&self, command: Command, feature: Feature, text: &str) {
         let problem = format!("{} failed: {text}", command.name());
         self.absent(feature, Absence::Refused(text.to_owned()), Some(problem.into()));
@@ -646,7 +650,7 @@ impl<'a> Session<'a> {
         self.handle.observe(Observation::Polled { took });
     }
 
-    /// Counts a failed poll, and reports the reason unless the state or a capability shows it.
+    /// Counts a failed poll, and reports the reason unless the state or a capability already shows it.
     fn poll_failed(&self, command: Command, error: RequestError) -> Result<(), SessionEnd> {
         self.handle.observe(Observation::PollFailed);
         match error {
@@ -663,8 +667,8 @@ impl<'a> Session<'a> {
         self.handle.observe(Observation::UnexpectedReply { command: command.name(), detail });
     }
 
-    /// Reports a reply above its limit. For the slow log, the next request asks for fewer entries; any other feature counts as not
-    /// available.
+    /// Reports a reply that exceeds its limit. The next SLOWLOG GET requests fewer entries; any other feature is reported as
+    /// unavailable.
     fn reply_too_large(&self, command: Command, error: &CommandError) {
         let detail = error.to_string();
         match (command, Feature::of(command)) {
@@ -680,7 +684,7 @@ impl<'a> Session<'a> {
         self.report_unexpected(command, detail);
     }
 
-    /// Ends the session. Reports the server as unreachable if it has never replied, or the network has failed.
+    /// Ends the session. Reports the server as unreachable if it has not replied on this connection or the network has failed.
     fn end(&self, error: &CommandError) -> SessionEnd {
         let is_tcp = matches!(self.handle.config().address.endpoint, Endpoint::Tcp(..));
         let may_want_tls = !self.has_replied && is_tcp && self.handle.tls().is_none();
@@ -697,7 +701,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Drops a reply whose effects have been reported already.
+/// Drops a reply that has already been reported.
 fn ignore_reply<T>(result: Result<T, RequestError>) -> Result<(), SessionEnd> {
     match result {
         Ok(_) | Err(RequestError::ErrorReply(_) | RequestError::Malformed(_)) => Ok(()),

@@ -1,4 +1,4 @@
-//! Waiting for a reply, and detection of a server that does not reply.
+//! Waiting for replies, and detection of servers that do not reply.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use crate::clock::Mono;
 use crate::poll::TargetHandle;
 use crate::watch::{Observation, Outage, OutageReason};
 
-/// Delay of a timer above which this process counts as short of CPU time.
+/// Minimum delay of a timer at which this process is considered short of CPU time.
 const STARVED_AFTER: Duration = Duration::from_millis(50);
 
 /// Minimum interval between two reachability checks.
 const REACHABILITY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Last reachability check.
+/// Result of the last reachability check.
 #[derive(Debug, Clone, Copy)]
 struct Check {
     at: Mono,
@@ -28,12 +28,13 @@ struct Check {
     accepted: bool,
 }
 
-/// Timer of a session: of the pauses between its commands, and of the time until a reply is late. It is registered with the runtime
-/// once per heartbeat, which costs as much as a reply.
+/// Timer of a session, for the pauses between its commands and for the time limit of replies. It is registered with the runtime
+/// only once per heartbeat, because each registration costs as much as a reply.
 struct Timer(Pin<Box<Sleep>>);
 
 impl Timer {
-    /// Waits until `at`. If nothing is registered, registers `first`: an earlier time at which the next wait is expected to end.
+    /// Waits until `at`. Unless an earlier time is already registered, registers `first`, the time at which the next wait is
+    /// expected to end, or `at` if that is earlier.
     async fn wait(&mut self, at: Instant, first: Instant) {
         if self.0.is_elapsed() || self.0.deadline() > at {
             self.0.as_mut().reset(first.min(at));
@@ -55,8 +56,8 @@ pub(super) struct Waiter<'a> {
     endpoint: ResolvedEndpoint,
     last_check: Option<Check>,
     timer: Timer,
-    /// True if there was no reply on the previous connection. Silence is then not reported as a blockage before the first
-    /// reply on this one.
+    /// True if there was no reply on the previous connection. A missing reply is then not reported as a blockage until there has
+    /// been a reply on this connection.
     pub(super) never_replied: bool,
 }
 
@@ -71,15 +72,15 @@ impl<'a> Waiter<'a> {
     pub(super) async fn sleep_until(&mut self, at: Mono) {
         let clock = self.handle.clock();
         let due = at.max(clock.mono());
-        // A later time than the registered one costs nothing.
+        // Moving the timer to a later time costs nothing.
         self.timer.0.as_mut().reset(clock.instant(at));
         self.timer.0.as_mut().await;
         let now = clock.mono();
         self.handle.poll_begins(now.since(due), now);
     }
 
-    /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens
-    /// a second connection to tell a blocked server, which accepts it, from one that is down.
+    /// Waits for the reply to a request that has just been sent. If there is none within `--heartbeat.blocked-after`, opens a
+    /// second connection to distinguish a blocked server, which accepts it, from one that is down.
     pub(super) async fn wait<T>(
         &mut self,
         mut reply: Pin<&mut impl Future<Output = T>>,
@@ -106,7 +107,7 @@ impl<'a> Waiter<'a> {
         let _held = loop {
             let earliest = self.last_check.map_or(Mono::EPOCH, |check| check.at + REACHABILITY_INTERVAL);
             if self.last_check.is_some_and(|check| check.accepted) && clock.mono() < earliest {
-                // The result of the previous blockage, less than an interval ago, is still valid.
+                // The result from the previous blockage is less than an interval old and still valid.
                 break None;
             }
             let checking = async {
@@ -126,14 +127,14 @@ impl<'a> Waiter<'a> {
                         self.handle,
                         Outage::new(
                             OutageReason::Refused,
-                            format!("the server does not reply, and connecting to it again fails: {error}"),
+                            format!("the server does not reply, and a second connection failed: {error}"),
                         ),
                     ));
                 }
                 Reachability::Unknown => {}
             }
-            // A full queue of new connections looks like a network failure. In case of a network failure, the peer's
-            // kernel does not acknowledge the request, and our kernel breaks the connection.
+            // A full accept queue looks like a network failure. After a real network failure, the peer's kernel does not
+            // acknowledge the request, and the local kernel closes the connection.
             let unanswered = clock.mono().since(since);
             if matches!(self.endpoint, ResolvedEndpoint::Unix(_))
                 || (BREAKS_UNACKNOWLEDGED && unanswered > UNACKNOWLEDGED_LIMIT * 2)
@@ -148,7 +149,7 @@ impl<'a> Waiter<'a> {
         if !self.never_replied {
             self.handle.observe(Observation::Silent { since });
         }
-        // Holding the second connection until the reply limits the number of connections to two.
+        // Holding the second connection until the reply arrives limits the number of connections to two.
         Ok(reply.await)
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_timer_ends_neither_before_its_time_nor_at_one_registered_later() {
+    async fn the_timer_never_ends_before_its_time() {
         let clock = crate::clock::Clock::start();
         let after = |millis| clock.instant(clock.mono() + Duration::from_millis(millis));
         let mut timer = Timer(Box::pin(sleep_until(after(0))));
@@ -167,7 +168,7 @@ mod tests {
             timer.wait(at, first).await;
             assert!(clock.instant(clock.mono()) >= at, "{millis} ms");
         }
-        // A wait that is given up leaves its time registered: earlier than the next one, or much later.
+        // An abandoned wait leaves its time registered: earlier than the next one, or much later.
         for abandoned in [10, 3_600_000] {
             let first = after(abandoned);
             let given_up = tokio::time::timeout(Duration::ZERO, timer.wait(after(3_600_000), first)).await;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A command that runs a script or a function.
+/// Command that runs a script or a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ScriptCommand {
@@ -44,7 +44,7 @@ impl ScriptCommand {
         Self::ALL.into_iter().find(|command| name.eq_ignore_ascii_case(command.as_str().as_bytes()))
     }
 
-    /// True for a command that runs a function, which FUNCTION KILL ends.
+    /// True for a command that runs a function, which can be ended with FUNCTION KILL.
     #[must_use]
     pub(crate) const fn is_function(self) -> bool {
         matches!(self, Self::Fcall | Self::FcallRo)

@@ -1,7 +1,7 @@
 //! Identity of a script, from the arguments of its call in the slow log.
 //!
-//! The slow log cuts an argument of more than 128 bytes to its first 128 and `... (N more bytes)` (measured on Redis 6.2.14,
-//! 7.0.15 and Valkey 9.1.2). The SHA1 of a body that was cut can't be computed; its first 128 bytes and its length are a
+//! The slow log truncates an argument of more than 128 bytes to its first 128 bytes and `... (N more bytes)` (measured on Redis
+//! 6.2.14, 7.0.15 and Valkey 9.1.2). The SHA1 of a truncated body can't be computed, but its first 128 bytes and its length are a
 //! stable fingerprint.
 
 use std::fmt;
@@ -61,17 +61,17 @@ impl fmt::Display for Label {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
-    /// A fingerprint: the body was cut.
+    /// Fingerprint of a truncated body.
     Approximate,
-    /// The SHA1, computed from the whole body.
+    /// SHA1 computed from the whole body.
     Computed,
-    /// The SHA1 or the name of a function, given by the server or its client.
+    /// SHA1 or function name given by the server or its client.
     Server,
-    /// A file of `--script.dir`.
+    /// File in `--script.dir`.
     Catalogue,
-    /// A template in a file of `--script.dir`, recognized by its fixed parts.
+    /// Template in a file of `--script.dir`, recognized by its fixed parts.
     Template,
-    /// The bundled catalogue of libraries.
+    /// Bundled catalogue of libraries.
     Bundled,
 }
 
@@ -96,7 +96,7 @@ impl Origin {
 pub(crate) struct Identity {
     /// Value of the label `script`: 12 digits of the SHA1, a function's name, or `~` and 12 digits of the fingerprint.
     pub(crate) label: Label,
-    /// SHA1; `None` for functions and cut bodies.
+    /// SHA1; `None` for functions and truncated bodies.
     #[serde(with = "super::sha1::or_empty")]
     pub(crate) sha1: Option<Sha1Digits>,
     /// Name of the function in lower case; empty for scripts.
@@ -108,18 +108,18 @@ pub(crate) struct Identity {
     pub(super) beginning: Beginning,
 }
 
-/// Beginning of a script's body as the slow log has it, by which templates are recognized. It is no part of the identity: it is
+/// Beginning of a script's body as recorded in the slow log, used to recognize templates. It is not part of the identity: it is
 /// neither compared nor written to the state file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Beginning(Option<(Arc<[u8]>, usize)>);
 
 impl Beginning {
-    /// Beginning of a body of this length.
+    /// Creates the beginning of a body with this length.
     fn new(head: &[u8], length: usize) -> Self {
         Self(Some((head.get(..MAX_ARGUMENT).unwrap_or(head).into(), length)))
     }
 
-    /// First bytes of the body, and the length of all.
+    /// First bytes of the body, and the length of the whole body.
     pub(super) fn get(&self) -> Option<(&[u8], usize)> {
         self.0.as_ref().map(|(head, length)| (&**head, *length))
     }
@@ -138,7 +138,7 @@ impl std::hash::Hash for Beginning {
 }
 
 impl Identity {
-    /// Returns the identity of the script with this SHA1, in any letter case; `None` if it is no SHA1.
+    /// Returns the identity of the script with this SHA1, in any letter case; `None` if it is not a SHA1.
     #[must_use]
     pub(crate) fn from_sha1(sha1: &[u8], origin: Origin) -> Option<Self> {
         Sha1Digits::parse(sha1).map(|sha1| Self::of_sha1(sha1, origin))
@@ -150,14 +150,15 @@ impl Identity {
         Self { label: short_label(sha1), sha1: Some(sha1), name, origin, beginning }
     }
 
-    /// Returns the name of a script that is in no catalogue: of a fingerprint the digits of the SHA1 if that became known,
-    /// so that EVAL and EVALSHA of the script have one name.
+    /// Returns the name of a script that is not in any catalogue. If the SHA1 of a fingerprint has become known, the name
+    /// consists of its digits, so that EVAL and EVALSHA of the script have the same name.
     pub(super) fn own_name(&self) -> Label {
         self.sha1.map_or_else(|| self.label.clone(), short_label)
     }
 
-    /// Returns the identity of the function that a caller named. Servers ignore the letter case; it becomes the lower one.
-    /// Names of functions consist of letters, digits and `_` (documentation of FUNCTION LOAD). Hidden characters are escaped; a name of more than 128 bytes becomes a fingerprint.
+    /// Returns the identity of the function named by a caller. The name is converted to lower case, because servers ignore case.
+    /// Function names consist of letters, digits and `_` (documentation of FUNCTION LOAD). Hidden characters are escaped, and a
+    /// name of more than 128 bytes is replaced with a fingerprint.
     #[must_use]
     pub(crate) fn from_function(name: &[u8]) -> Self {
         if name.is_empty() || name.len() > MAX_ARGUMENT {
@@ -171,7 +172,7 @@ impl Identity {
         Self { label: Label::new(&cleaned), sha1: None, name: cleaned, origin: Origin::Server, beginning }
     }
 
-    /// Returns the identity of the script with this body, as it is in the slow log.
+    /// Returns the identity of the script with this body, as recorded in the slow log.
     fn from_body(argument: &[u8]) -> Self {
         if let Some((head, length)) = cut(argument) {
             return Self { beginning: Beginning::new(head, length), ..Self::fingerprint(head, length) };
@@ -180,19 +181,19 @@ impl Identity {
         Self { beginning, ..Self::of_sha1(Sha1Digits::of(argument), Origin::Computed) }
     }
 
-    /// Returns the identity of a cut body with this label (`~` and 12 digits).
+    /// Returns the identity of a truncated body with this label (`~` and 12 digits).
     #[must_use]
     pub(crate) fn from_cut_label(label: &str) -> Self {
         let (name, beginning) = (String::new(), Beginning::default());
         Self { label: Label::new(label), sha1: None, name, origin: Origin::Approximate, beginning }
     }
 
-    /// Returns the label of this body after the slow log has cut it; `None` if it is short enough to be logged whole.
+    /// Returns the label of this body when truncated by the slow log; `None` if it is short enough to be logged in full.
     pub(super) fn cut_label(body: &[u8]) -> Option<Label> {
         (body.len() > MAX_ARGUMENT).then(|| Self::fingerprint(body, body.len()).label)
     }
 
-    /// Returns the identity of a script by the beginning and the length of its body.
+    /// Returns the identity of a script from the beginning and the length of its body.
     fn fingerprint(head: &[u8], length: usize) -> Self {
         let mut hash = Sha1::new();
         hash.update(head.get(..MAX_ARGUMENT).unwrap_or(head));
@@ -208,13 +209,13 @@ impl Identity {
     }
 }
 
-/// A script with its name, as it is shown.
+/// Script with its displayed name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedScript {
     /// Identity: value of the label `script`.
     pub(crate) label: Label,
-    /// Name: the catalogue's, or else the function's, or else digits of the SHA1 or fingerprint. All forms of a script have the
-    /// same one.
+    /// Name in the catalogue, otherwise the name of the function, otherwise digits of the SHA1 or fingerprint. All forms of a
+    /// script have the same name.
     pub(crate) name: Label,
     /// SHA1; `None` for functions and unknown bodies.
     pub(crate) sha1: Option<Sha1Digits>,
@@ -236,14 +237,14 @@ impl NamedScript {
 pub(crate) struct Call {
     /// Command.
     pub(crate) command: ScriptCommand,
-    /// Script or function that it ran.
+    /// Script or function that was called.
     pub(crate) script: Identity,
-    /// Number of keys, as the caller gave it; `None` if that is no number.
+    /// Number of keys given by the caller; `None` if it is not a number.
     pub(crate) keys: Option<u64>,
 }
 
 impl Call {
-    /// Parses the arguments of a slow log entry; returns `None` if it is no script call.
+    /// Parses the arguments of a slow log entry; returns `None` if it is not a script call.
     #[must_use]
     pub(crate) fn from_arguments(arguments: &[Vec<u8>]) -> Option<Self> {
         let mut arguments = arguments.iter();
@@ -252,7 +253,7 @@ impl Call {
         let keys = arguments.next().and_then(|keys| std::str::from_utf8(keys).ok()?.parse().ok());
         let script = match command {
             ScriptCommand::Eval | ScriptCommand::EvalRo => Identity::from_body(script),
-            // An argument that is no SHA1 is untrusted text, and never becomes a label.
+            // An argument that is not a SHA1 is untrusted text, and must not become a label.
             ScriptCommand::Evalsha | ScriptCommand::EvalshaRo => Identity::from_sha1(script, Origin::Server)
                 .unwrap_or_else(|| Identity::fingerprint(script, script.len())),
             ScriptCommand::Fcall | ScriptCommand::FcallRo => Identity::from_function(script),
@@ -261,7 +262,7 @@ impl Call {
     }
 }
 
-/// Returns the first 128 bytes and the original length of an argument that the slow log has cut.
+/// Returns the first 128 bytes and the original length of an argument truncated by the slow log; `None` for other arguments.
 fn cut(argument: &[u8]) -> Option<(&[u8], usize)> {
     let (head, tail) = argument.split_at_checked(MAX_ARGUMENT)?;
     let more = std::str::from_utf8(tail).ok()?.strip_prefix("... (")?.strip_suffix(" more bytes)")?;

@@ -1,10 +1,10 @@
-//! Script labels of a target. Their number is limited; the first scripts get one.
+//! Script labels of a target. Their number is limited: only the first scripts get their own label.
 
 use std::collections::BTreeMap;
 
 use super::identity::{Identity, Label};
 
-/// Label of scripts that came after the limit was reached.
+/// Label of scripts that were first called after the limit was reached.
 pub(crate) const OTHER: &str = "other";
 
 /// Script labels of a target.
@@ -38,19 +38,19 @@ impl Labels {
         *label == self.other || self.identities.contains_key(label)
     }
 
-    /// Label of scripts that have none of their own.
+    /// Label of scripts without their own label.
     #[must_use]
     pub(crate) fn other(&self) -> &Label {
         &self.other
     }
 
-    /// Returns the label under which `script` is counted, and true if that is its own (not [`OTHER`]).
+    /// Returns the label under which `script` is counted, and true if it is the script's own label (not [`OTHER`]).
     pub(crate) fn assign(&mut self, script: &Identity) -> (Label, bool) {
         if script.label == self.other {
             return (self.other.clone(), false);
         }
         if let Some(known) = self.identities.get_mut(&script.label) {
-            // One from the state file, or that was called with EVALSHA first.
+            // The script was restored from the state file, or its first call was an EVALSHA.
             if known.beginning.get().is_none() && script.beginning.get().is_some() {
                 known.beginning = script.beginning.clone();
             }
@@ -63,7 +63,7 @@ impl Labels {
         (script.label.clone(), true)
     }
 
-    /// Adds the SHA1 that the server named to a script of which only the fingerprint was known.
+    /// Adds the SHA1 reported by the server to a script that was known only by its fingerprint.
     pub(crate) fn resolve(&mut self, label: &Label, sha1: &Identity) {
         if let Some(identity) = self.identities.get_mut(label)
             && identity.sha1.is_none()
@@ -74,13 +74,13 @@ impl Labels {
         }
     }
 
-    /// Identity behind this label.
+    /// Identity with this label.
     #[must_use]
     pub(crate) fn get(&self, label: &Label) -> Option<&Identity> {
         self.identities.get(label)
     }
 
-    /// Identities behind all labels.
+    /// Identities with a label.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.identities.values()
     }

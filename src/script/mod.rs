@@ -1,4 +1,4 @@
-//! Identity of scripts: from the arguments in a slow log entry to an identity, its label and its name.
+//! Identity of scripts: derives the identity of a script, its label and its name from the arguments in a slow log entry.
 
 mod catalogue;
 mod command;

@@ -1,17 +1,17 @@
-//! The SHA1 by which a server names a script.
+//! SHA1 by which a server identifies a script.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
-/// A SHA1 as 40 hexadecimal digits in lower case.
+/// SHA1 as 40 hexadecimal digits in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Sha1Digits([u8; 40]);
 
 impl Sha1Digits {
-    /// Computes the SHA1 that a server gives the script with this body.
+    /// Computes the SHA1 by which a server identifies the script with this body.
     #[must_use]
     pub(crate) fn of(body: &[u8]) -> Self {
         Self::from_bytes(&Sha1::digest(body).into())
@@ -42,7 +42,7 @@ impl Sha1Digits {
     pub(crate) fn to_bytes(self) -> [u8; 20] {
         let mut bytes = [0; 20];
         for (byte, pair) in bytes.iter_mut().zip(self.0.as_chunks::<2>().0) {
-            // Both constructors leave hexadecimal digits only.
+            // Both constructors guarantee hexadecimal digits.
             let digits = std::str::from_utf8(pair).unwrap_or_default();
             *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
         }
@@ -52,7 +52,7 @@ impl Sha1Digits {
     /// Returns the 40 digits.
     #[must_use]
     pub(crate) fn as_str(&self) -> &str {
-        // Both constructors leave ASCII digits only.
+        // Both constructors guarantee ASCII digits.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -77,7 +77,7 @@ impl TryFrom<String> for Sha1Digits {
     }
 }
 
-/// Serialization of an optional SHA1 as text that is empty where there is none.
+/// Serialization of an optional SHA1 as a string, which is empty for `None`.
 pub(super) mod or_empty {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 

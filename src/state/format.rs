@@ -1,7 +1,7 @@
-//! Text of the state file: a head, a line per target, and an end.
+//! Format of the state file: a header line, one line per target, and an end line.
 //!
-//! Each line is JSON. The end has the number of targets and a checksum, so that a truncated or damaged file is detected: a
-//! wrong position in a slow log would lose entries or count them twice.
+//! Each line is JSON. The end line contains the number of targets and a checksum, so that a truncated or damaged file is detected:
+//! with a wrong slow log position, entries would be lost or counted twice.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ use sha1::{Digest, Sha1};
 
 use crate::watch::SavedTarget;
 
-/// Maximum size of a file that is read or written.
+/// Maximum size of a file that is read or written, bytes.
 pub(super) const MAX_SIZE: usize = 256 << 20;
 
-/// Maximum length of the line of one target.
+/// Maximum length of the line of one target, bytes.
 const MAX_LINE: usize = MAX_SIZE / 4;
 
-/// Size reserved for head and end.
+/// Size reserved for the header and the end line, bytes.
 const ENDS: usize = 4 << 10;
 
-/// Identification in the head.
+/// Identification in the header.
 const FORMAT: &str = "redis-script-exporter state";
 
 /// Version of the format that is written.
@@ -29,10 +29,10 @@ const VERSION: u32 = 2;
 /// Oldest version that is read. Version 1 has neither callers nor latest calls.
 const OLDEST_VERSION: u32 = 1;
 
-/// Reason for which a file can't be used.
+/// Reason why a file can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FormatError {
-    /// Another kind of file.
+    /// Not a state file.
     #[error("not a state file of redis-script-exporter")]
     Foreign,
     /// Another version of the format.
@@ -40,7 +40,7 @@ pub(crate) enum FormatError {
         "format version {0} is not supported: this exporter reads versions {OLDEST_VERSION} to {VERSION}"
     )]
     Version(u32),
-    /// Truncated, or bytes have changed.
+    /// The file is truncated or corrupted.
     #[error("damaged: {0}")]
     Damaged(String),
 }
@@ -55,7 +55,7 @@ struct Head {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    /// Label `target`.
+    /// Value of the label `target`.
     target: String,
     /// Time at which the target was last watched (Unix seconds).
     seen: u64,
@@ -76,22 +76,22 @@ struct End {
 pub(super) struct TargetLine {
     /// Time at which the target was last watched (Unix seconds).
     pub(super) seen: u64,
-    /// The line, with its line feed.
+    /// The line, including its line feed.
     text: String,
 }
 
 impl TargetLine {
-    /// Serializes the state of a target that is watched at `seen`.
+    /// Serializes the state of a target that was last watched at `seen`.
     ///
     /// # Errors
-    /// A number that JSON cannot represent.
+    /// The state contains a number that JSON cannot represent.
     pub(super) fn new(target: &str, seen: u64, saved: SavedTarget) -> Result<Self, serde_json::Error> {
         let mut text = serde_json::to_string(&Line { target: target.to_owned(), seen, saved })?;
         text.push('\n');
         Ok(Self { seen, text })
     }
 
-    /// Returns the line without its least important part; `None` if nothing can be left out.
+    /// Returns the line without its least important part; `None` if nothing can be omitted.
     fn shorter(&self) -> Option<Self> {
         let mut line = parse_line::<Line>(self.text.trim_end()).ok()?;
         line.saved.shorten().then(|| Self::new(&line.target, line.seen, line.saved).ok()).flatten()
@@ -100,14 +100,14 @@ impl TargetLine {
     /// Parses the line.
     ///
     /// # Errors
-    /// It is not the line of a target.
+    /// The line does not describe a target.
     pub(super) fn saved(&self) -> Result<SavedTarget, FormatError> {
         Ok(parse_line::<Line>(self.text.trim_end())?.saved)
     }
 }
 
-/// Shortens the longest lines until the file is small enough to be read again, so that a target with a long line does not
-/// affect others. Returns the targets whose lines were shortened or dropped.
+/// Shortens the longest lines until the file is small enough to be read back, so that a target with a long line does not affect
+/// others. Returns the targets whose lines were shortened or dropped.
 pub(super) fn fit(lines: &mut BTreeMap<String, TargetLine>) -> Vec<String> {
     fit_within(lines, MAX_LINE, MAX_SIZE - ENDS)
 }
@@ -139,7 +139,7 @@ fn fit_within(lines: &mut BTreeMap<String, TargetLine>, max_line: usize, max_tot
 /// Returns the text of the file.
 ///
 /// # Errors
-/// None in practice: head and end can be serialized.
+/// None in practice: the header and the end line can always be serialized.
 pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(&Head { format: FORMAT.to_owned(), version: VERSION })?;
     text.push('\n');
@@ -152,10 +152,10 @@ pub(super) fn write(lines: &BTreeMap<String, TargetLine>) -> Result<String, serd
     Ok(text)
 }
 
-/// Returns a file with these lines of targets, whose end is valid, for fuzzing.
+/// Returns a file with these target lines and a valid end line, for fuzzing.
 ///
 /// # Errors
-/// None in practice: head and end can be serialized.
+/// None in practice: the header and the end line can always be serialized.
 #[cfg(any(fuzzing, test))]
 pub(super) fn closed(lines: &str) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string(&Head { format: FORMAT.to_owned(), version: VERSION })?;
@@ -172,18 +172,18 @@ pub(super) fn closed(lines: &str) -> Result<String, serde_json::Error> {
 pub(super) struct Contents {
     /// Lines by target.
     pub(super) lines: BTreeMap<String, TargetLine>,
-    /// Number of lines that cannot be parsed although the checksum is right.
+    /// Number of lines that cannot be parsed although the checksum is correct.
     pub(super) unreadable: usize,
 }
 
-/// Parses a file. A line that cannot be parsed does not affect others.
+/// Parses a file. A line that cannot be parsed does not affect the others.
 ///
 /// # Errors
-/// It is not a complete state file.
+/// The text is not a complete state file.
 pub(super) fn read(text: &str) -> Result<Contents, FormatError> {
     let damaged = |what: &str| FormatError::Damaged(what.to_owned());
     let (head, body) = text.split_once('\n').ok_or(FormatError::Foreign)?;
-    // Read as a value, since the head of another version may have other fields.
+    // Parsed as a generic value, because the header of another version may have other fields.
     let head: serde_json::Value = serde_json::from_str(head).map_err(|_| FormatError::Foreign)?;
     if head.get("format").and_then(serde_json::Value::as_str) != Some(FORMAT) {
         return Err(FormatError::Foreign);
@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// Gives the reply as often as the target asks for more.
+    /// Applies the reply three times, as if the target had requested it repeatedly.
     fn read_on(target: &mut Target, reply: &SlowlogReply, seconds: u64) {
         for _ in 0..3 {
             target.step(Observation::Slowlog(reply.clone()), moment(seconds));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_goes_on() {
+    fn saved_state_is_restored_and_continued() {
         let target = used();
         let text = file_of(&target);
         let lines = read(&text).unwrap().lines;
@@ -329,7 +329,7 @@ mod tests {
         let mut hidden = saved;
         hidden.hide_clients();
         assert!(!format!("{hidden:?}").contains("worker-7"), "{hidden:?}");
-        // The server that it knows goes on; the entry that came meanwhile is new, those before are not.
+        // The server has not been restarted: only the entry that was added in the meantime is new.
         let info = "run_id:abc\r\nuptime_in_seconds:50\r\n";
         after.step(Observation::Info(Box::new(crate::parse::Info::parse(info.as_bytes()))), moment(150));
         let reply = SlowlogReply {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn other_settings_take_over_what_they_can() {
+    fn changed_settings_keep_as_much_saved_state_as_possible() {
         let saved = used().snapshot(moment(103)).saved();
         let mut fewer = untried(&config(&["--script.max-series=1"]));
         assert!(fewer.restore(saved.clone()));
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(read(&empty).unwrap().lines.len(), 0);
     }
 
-    /// Lines of these targets, each of so many scripts.
+    /// Returns the lines of these targets, each with this number of additional scripts.
     fn lines_of(targets: &[(&str, u64)]) -> BTreeMap<String, TargetLine> {
         let line = |(name, scripts): &(&str, u64)| {
             let mut target = used();
@@ -406,21 +406,21 @@ mod tests {
     }
 
     #[test]
-    fn what_one_target_takes_costs_no_other() {
+    fn what_one_target_takes_does_not_affect_other_targets() {
         let lines = lines_of(&[("a", 0), ("b", 90), ("c", 0)]);
         let lengths = |lines: &BTreeMap<String, TargetLine>| {
             lines.values().map(|line| line.text.len()).collect::<Vec<_>>()
         };
         let (small, large) = (lengths(&lines)[0], lengths(&lines)[1]);
         assert!(large > 10 * small);
-        // The latest calls are dropped first, the counters of single scripts last.
+        // The latest calls are dropped first, the per-script counters last.
         for (longest, most, scripts) in
             [(large - 1, usize::MAX, 92), (usize::MAX, large, 0), (small, usize::MAX, 0)]
         {
             let mut fitted = lines.clone();
             assert_eq!(fit_within(&mut fitted, longest, most), ["b"]);
             assert_eq!((&fitted["a"], &fitted["c"]), (&lines["a"], &lines["c"]));
-            // The position and the sums are kept.
+            // The position and the totals are kept.
             let mut after = untried(&config(&[]));
             assert!(after.restore(fitted["b"].saved().unwrap()));
             let reply = SlowlogReply {
@@ -435,23 +435,23 @@ mod tests {
             assert!(fit_within(&mut fitted, longest, most).is_empty());
         }
         let mut fitted = lines.clone();
-        assert_eq!(fit_within(&mut fitted, usize::MAX, 1).len(), 3, "in the end lines are left out");
+        assert_eq!(fit_within(&mut fitted, usize::MAX, 1).len(), 3, "in the end, lines are left out");
         assert!(fitted.is_empty());
         assert!(fit(&mut lines.clone()).is_empty());
     }
 
     #[test]
-    fn a_line_that_cannot_be_understood_costs_no_other() {
+    fn a_line_that_cannot_be_understood_does_not_affect_other_targets() {
         let lines = lines_of(&[("a", 0), ("b", 1), ("c", 0)]);
         let text = write(&lines).unwrap();
         let (body, _) = text.trim_end().rsplit_once('\n').unwrap();
-        // As another version of the exporter may write it.
+        // A line as another version of the exporter may write it.
         let body = body.replace("{\"target\":\"b\",", "{\"target\":\"b\",\"more\":1,") + "\n";
         let end = serde_json::to_string(&End { targets: 3, sha1: checksum(&body) }).unwrap();
         let contents = read(&format!("{body}{end}\n")).unwrap();
         assert_eq!((contents.lines.len(), contents.unreadable), (2, 1));
         assert_eq!((&contents.lines["a"], &contents.lines["c"]), (&lines["a"], &lines["c"]));
-        // Where the checksum does not fit nothing is believed.
+        // If the checksum does not match, the whole file is rejected.
         assert!(read(&text.replace("{\"target\":\"b\",", "{\"target\":\"b\",\"more\":1,")).is_err());
     }
 
@@ -479,7 +479,7 @@ mod tests {
             prop_assume!(bytes[position] != byte);
             bytes[position] = byte;
             if let Ok(changed) = String::from_utf8(bytes) {
-                // White space in the head or the end means nothing.
+                // Whitespace in the header or the end line is not significant.
                 let same = read(&changed).is_ok_and(|contents| Ok(contents) == read(&text));
                 prop_assert!(same || read(&changed).is_err());
             }

@@ -1,4 +1,4 @@
-//! Parser of the state file on any text, for fuzzing.
+//! Fuzzing of the state file parser with arbitrary text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::format::{self, Contents};
 use crate::clock::{Mono, Timestamps, Unix};
 use crate::watch::{Target, Thresholds};
 
-/// Text as a state file, and as the lines of one whose end is valid.
+/// Parses `text` as a state file, and as the lines of a state file with a valid end line.
 pub(crate) fn file(text: &str) {
     let _ = format::read(text);
     let Ok(whole) = format::closed(text) else { return };
@@ -24,7 +24,7 @@ pub(crate) fn file(text: &str) {
         let _ = target.snapshot(now).saved();
     }
     let _ = format::fit(&mut lines);
-    // What is written is read again.
+    // The written file must be read back unchanged.
     let Ok(written) = format::write(&lines) else { return };
     assert_eq!(format::read(&written), Ok(Contents { lines, unreadable: 0 }), "{written}");
 }

@@ -1,4 +1,4 @@
-//! State file: saves the accounts of targets across restarts of the exporter.
+//! State file: preserves the state of targets across restarts of the exporter.
 
 mod format;
 #[cfg(any(fuzzing, test))]

@@ -1,9 +1,10 @@
 //! Reading and writing the state file.
 //!
-//! The file is replaced as a whole (a temporary file next to it, synced, renamed over it, the directory synced). So there is a
-//! complete file at any moment, also when the process is killed or the machine stops.
+//! The file is replaced atomically: a temporary file in the same directory is written, synced and renamed over it, and the
+//! directory is synced. A complete file therefore exists at all times, even if the process is killed or the machine stops.
 //!
-//! A lock on a file next to it keeps a second exporter from writing it too. File systems without locks are used without.
+//! A lock on a separate file in the same directory prevents a second exporter from writing the state file. On file systems without
+//! locks, there is no such protection.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,19 +26,19 @@ use tracing::{info, warn};
 use super::format::{self, Contents, FormatError, MAX_SIZE, TargetLine};
 use crate::watch::{SavedTarget, Snapshot};
 
-/// Time in seconds for which the lines of targets that have ended are kept: they may come back.
+/// Time in seconds for which the lines of removed targets are kept in case the targets return.
 const KEEP_ENDED: u64 = 7 * 86_400;
 
-/// Maximum number of lines of the file. Clients of `/probe` can make many targets come and go.
+/// Maximum number of target lines in the file. Clients of `/probe` can create many short-lived targets.
 const MAX_LINES: usize = 20_000;
 
-/// Time to wait for the lock of a former process that is about to end.
+/// Time to wait for the lock of a previous process that is about to exit.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Interval between attempts to lock.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The state file is used by another process.
+/// The state file is in use by another process.
 #[derive(Debug, thiserror::Error)]
 #[error("--state.file: {} is used by another process; each exporter needs a file of its own", path.display())]
 pub(crate) struct StateInUse {
@@ -50,13 +51,13 @@ pub(crate) struct Store {
     path: PathBuf,
     /// Locked while the store exists; `None` on a file system without locks.
     _lock: Option<File>,
-    /// Lines of the file as last made, with those of targets that have ended.
+    /// Lines of the file as last read or written, including those of removed targets.
     lines: Mutex<BTreeMap<String, TargetLine>>,
-    /// True if counters had to be left out of the last write.
+    /// True if counters had to be omitted from the last write.
     shortened: AtomicBool,
 }
 
-/// Reason for which the file of a former process can't be used.
+/// Reason why the file of a previous process can't be used.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("cannot be read: {0}")]
@@ -70,11 +71,11 @@ enum ReadError {
 }
 
 impl Store {
-    /// Reads the file of a former process. A file that can't be used is logged and set aside; the targets then start with
-    /// a baseline.
+    /// Reads the file of a previous process. If its contents can't be used, this is logged, the file is set aside, and the targets
+    /// start with a baseline.
     ///
     /// # Errors
-    /// Another process has locked the file for [`LOCK_LIMIT`].
+    /// Another process has held the lock for [`LOCK_LIMIT`].
     pub(crate) fn open(path: &Path) -> Result<Self, StateInUse> {
         let lock = lock(path, LOCK_LIMIT)?;
         if lock.is_some() {
@@ -121,11 +122,11 @@ impl Store {
 
     /// Returns the saved state of a target.
     pub(crate) fn saved(&self, target: &str) -> Option<SavedTarget> {
-        // Each line was parsed when the file was read, or made for a write.
+        // Parsing does not fail: each line was parsed when the file was read, or serialized for a write.
         self.lines().get(target)?.saved().ok()
     }
 
-    /// Replaces the file by one with these targets, watched at `seen` (Unix time), and those that ended less than
+    /// Replaces the file with one that contains these targets, watched at `seen` (Unix seconds), and targets removed at most
     /// [`KEEP_ENDED`] ago.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl Store {
     pub(crate) fn write(&self, targets: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
-            // A target that was never reached has no account to keep, and clients of `/probe` can make up many.
+            // A target that was never reached has no state to keep, and clients of `/probe` can invent many of them.
             for (target, snapshot) in targets.into_iter().filter(|(_, snapshot)| snapshot.begun) {
                 let line = TargetLine::new(&target, seen, snapshot.saved())?;
                 lines.insert(target.to_string(), line);
@@ -153,7 +154,7 @@ impl Store {
             format::write(&lines)?
         };
         let folder = folder(&self.path);
-        // `tempfile` creates files that only their owner may read.
+        // `tempfile` creates files that only their owner can read.
         let mut file = Builder::new().prefix(&temporary(&self.path)).suffix(TEMPORARY).tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
@@ -166,22 +167,22 @@ impl Store {
     }
 }
 
-/// Drops lines until at most `max` are left, those that were watched longest ago first.
+/// Drops the lines of the targets watched longest ago if there are more than `max` lines.
 fn drop_oldest(lines: &mut BTreeMap<String, TargetLine>, max: usize) {
     if lines.len() > max {
         let mut seen: Vec<u64> = lines.values().map(|line| line.seen).collect();
         seen.sort_unstable();
-        // Lines of the same second are all kept or all dropped.
+        // Lines with the same time are kept or dropped together, so more than `max` may remain.
         let oldest = seen.get(seen.len() - max).copied().unwrap_or_default();
         lines.retain(|_, line| line.seen >= oldest);
     }
 }
 
-/// Locks the state file by a file next to it, since a rename replaces the state file itself. Returns `None` if that file can't
-/// be created or locked: writes then fail too, or the file system has no locks.
+/// Locks the state file through a separate file in the same directory, because the state file itself is replaced by a rename.
+/// Returns `None` if the lock file can't be created, in which case writes fail too, or if the file system has no locks.
 ///
 /// # Errors
-/// Another process has it for `limit`.
+/// Another process has held the lock for `limit`.
 fn lock(path: &Path, limit: Duration) -> Result<Option<File>, StateInUse> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -204,10 +205,10 @@ fn lock(path: &Path, limit: Duration) -> Result<Option<File>, StateInUse> {
     }
 }
 
-/// End of the names of temporary files.
+/// Suffix of the names of temporary files.
 const TEMPORARY: &str = ".tmp";
 
-/// Returns the beginning of the names of this state file's temporary files.
+/// Returns the prefix of the names of this state file's temporary files.
 fn temporary(path: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(path.file_name().unwrap_or_default());
@@ -215,14 +216,14 @@ fn temporary(path: &Path) -> OsString {
     prefix
 }
 
-/// Removes temporary files of processes that were killed while they wrote.
+/// Removes temporary files left by processes that were killed while writing.
 fn remove_temporary(path: &Path) {
     let prefix = temporary(path);
     let (prefix, suffix) = (prefix.as_encoded_bytes(), TEMPORARY.as_bytes());
     for entry in fs::read_dir(folder(path)).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let random = name.as_encoded_bytes().strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
-        // `tempfile` adds 6 letters and digits.
+        // `tempfile` inserts 6 letters and digits.
         if random.is_some_and(|random| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric)) {
             let _ = fs::remove_file(entry.path());
         }
@@ -234,7 +235,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Reads the lines of a file; `None` if it does not exist or is empty.
+/// Reads the lines of a file; returns `None` if it does not exist or is empty.
 fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -255,7 +256,7 @@ fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     Ok(Some(format::read(&text)?))
 }
 
-/// Renames a file whose contents can't be used, so that they are not overwritten; returns its new path.
+/// Renames a file whose contents can't be used, so that they are not overwritten. Returns the new path.
 fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     if !matches!(error, ReadError::Format(_) | ReadError::TooLarge) {
         return None;
@@ -265,7 +266,7 @@ fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
     Some(aside)
 }
 
-/// Returns the path at which a file that can't be used is kept.
+/// Returns the path at which an unusable file is kept.
 fn aside(path: &Path) -> PathBuf {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".unusable");
@@ -280,7 +281,7 @@ mod tests {
     use crate::watch::Target;
 
     #[test]
-    fn one_process_has_the_file_and_what_killed_ones_left_is_removed() {
+    fn only_one_process_uses_the_file_and_leftovers_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         for name in [".state-Ab12Cd.tmp", ".state-other.tmp", ".statement-Ab12Cd.tmp", "state.tmp"] {
@@ -300,7 +301,7 @@ mod tests {
         let expected =
             [".other.lock", ".state-other.tmp", ".state.lock", ".statement-Ab12Cd.tmp", "state", "state.tmp"];
         assert_eq!(left, expected);
-        // Without a directory there is nothing to lock; writing reports it.
+        // Without a directory, there is nothing to lock; the error is reported on write.
         assert!(lock(Path::new("/nowhere/at/all"), Duration::ZERO).unwrap().is_none());
     }
 

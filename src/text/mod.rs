@@ -1,4 +1,4 @@
-//! Human-readable text: untrusted text made safe to show, durations, and problems with the commands that solve them.
+//! Human-readable text: sanitizing of untrusted text, formatting of durations, and problems with the commands that fix them.
 
 mod remedy;
 
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 pub(crate) use self::remedy::{Fix, Trouble};
 
-/// Returns true for characters that are invisible or that change how other text is displayed: controls (C0, C1), bidirectional
-/// formatting, zero-width characters, fillers, tags and variation selectors.
+/// Returns true for characters that are invisible or change how other text is displayed: control characters (C0 and C1),
+/// bidirectional formatting, zero-width characters, fillers, tags and variation selectors.
 #[must_use]
 #[inline]
 pub(crate) fn is_hidden(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_control() } else { is_hidden_beyond_ascii(c) }
 }
 
-/// The same of a character that is not ASCII.
+/// Implements [`is_hidden`] for characters outside ASCII.
 fn is_hidden_beyond_ascii(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -40,14 +40,15 @@ fn is_hidden_beyond_ascii(c: char) -> bool {
         )
 }
 
-/// Makes untrusted text safe to show: one line, with [hidden characters](is_hidden) escaped (`\u{202e}`, `\n`) and tabs
-/// replaced by a space. A text of more than `max` bytes is cut to `max` bytes that end with `…`.
+/// Makes untrusted text safe to display: returns one line, with [hidden characters](is_hidden) escaped (`\u{202e}`, `\n`) and each
+/// tab replaced by a space. A result longer than `max` bytes is truncated to at most `max` bytes, including a final `…`. If `max`
+/// is less than the 3 bytes of that mark, only the mark is returned.
 ///
-/// Cleaning a text twice changes nothing.
+/// The function is idempotent for the same `max`.
 #[must_use]
 pub(crate) fn clean(text: &str, max: usize) -> String {
     let mut cleaned = String::with_capacity(text.len().min(max));
-    // Length of the longest prefix that leaves space for the mark.
+    // Length of the longest prefix that leaves room for the mark.
     let mut cut = 0;
     for c in text.chars() {
         match c {
@@ -68,8 +69,8 @@ pub(crate) fn clean(text: &str, max: usize) -> String {
     cleaned
 }
 
-/// Formats a duration in its two largest units: `340 µs`, `12 ms`, `1.25 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`. What is
-/// smaller is cut off, not rounded: `59.9 s` never becomes `60 s`.
+/// Formats a duration in its two largest units: `340 µs`, `12 ms`, `1.25 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`. Smaller units
+/// are truncated, not rounded: `59.9 s` never becomes `60 s`.
 #[must_use]
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -89,17 +90,18 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Seconds with these decimals, without trailing zeros.
+/// Formats seconds with these decimals, without trailing zeros.
 fn decimal(seconds: u64, decimals: fmt::Arguments<'_>) -> String {
     let text = format!("{seconds}.{decimals}");
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// True if `pattern`, in which `*` matches any characters, matches `text`.
+/// Returns true if `pattern` matches `text`. A `*` in the pattern matches any number of characters.
 #[must_use]
 pub(crate) fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
-    // Position after the last `*`, to retry one character later.
+    // Pattern after the last `*`, and the text position of the last attempt to match it. The next attempt starts one character
+    // later.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern.split_first(), text.split_first()) {
@@ -120,8 +122,8 @@ pub(crate) fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Quotes a text as one word of a shell command line, in printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
-/// support, is used only if other characters have to be escaped.
+/// Quotes text as one word of a shell command line, using only printable ASCII. The form `$'…'`, which bash, zsh, ksh and busybox
+/// support, is used only if there are other characters to escape.
 #[must_use]
 pub(crate) fn shell_word(text: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,".contains(byte);
@@ -153,18 +155,18 @@ pub(crate) fn capitalized(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Mark at the end of a text that was cut.
+/// Mark at the end of truncated text.
 const MARK: char = '…';
 
-/// Maximum length in bytes of an escaped hidden character (`\u{e0001}`, or a pair of `\ud800` in JSON).
+/// Maximum length of an escaped hidden character in bytes (`\u{e0001}`, or two escapes like `\ud800` in JSON).
 const MAX_ESCAPED: usize = 12;
 
-/// A buffer that is cut as soon as its text would take more than `limit` bytes once it is escaped. From then on writing to it
-/// fails, so that formatting a long value ends early.
+/// Buffer that truncates its text before it exceeds `limit` bytes after escaping. Further writes fail, so that formatting a long
+/// value ends early.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     text: String,
-    /// Bytes that may still be written.
+    /// Remaining part of the limit, in bytes after escaping.
     remaining: usize,
     is_cut: bool,
 }
@@ -175,7 +177,7 @@ impl Bounded {
         Self { text: String::new(), remaining: limit, is_cut: false }
     }
 
-    /// Returns the text, with a mark at its end if it was cut.
+    /// Returns the text, with a mark at its end if it was truncated.
     pub(crate) fn finish(mut self) -> String {
         if self.is_cut {
             self.text.push(MARK);
@@ -238,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn no_unit_of_a_duration_is_full(micros in 0..1_000_000_000_000_u64) {
+        fn no_unit_of_a_duration_reaches_the_next_larger_unit(micros in 0..1_000_000_000_000_u64) {
             let text = duration(Duration::from_micros(micros));
             for full in ["1000 µs", "1000 ms", "60 s", "60 min", "24 h"] {
                 prop_assert!(!text.ends_with(full), "{}", text);

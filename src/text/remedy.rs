@@ -1,4 +1,4 @@
-//! A command that solves a problem, and a problem together with it.
+//! Problems, and the commands that fix them.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use super::shell_word;
 
-/// A command that solves a problem.
+/// Command that fixes a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fix {
-    /// The command, for the prompt of `redis-cli`.
+    /// Command for the `redis-cli` prompt.
     pub(crate) command: String,
-    /// The command line, for a shell.
+    /// Command line for a shell.
     pub(crate) shell: String,
 }
 
 impl Fix {
-    /// Creates a command; `redis_cli` is the command line that connects.
+    /// Creates a fix. `redis_cli` is the command line that connects to the server.
     pub(crate) fn new(redis_cli: &str, command: impl Into<String>) -> Self {
         let command = command.into();
         let words = command.split(' ').map(|word| shell_word(word.as_bytes()));
@@ -24,18 +24,18 @@ impl Fix {
         Self { command, shell }
     }
 
-    /// Returns true if it changes a user.
+    /// Returns true if the command changes an ACL user.
     pub(crate) fn is_grant(&self) -> bool {
         self.command.starts_with("ACL ")
     }
 
-    /// Returns true if it changes a setting.
+    /// Returns true if the command changes a setting.
     pub(crate) fn is_setting(&self) -> bool {
         self.command.starts_with("CONFIG SET ")
     }
 }
 
-/// A problem in words, and the command that solves it, if one does.
+/// Description of a problem, and the command that fixes it, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
     /// One clause without a full stop.
@@ -55,7 +55,7 @@ impl From<&str> for Trouble {
     }
 }
 
-/// Both as one line, for a text that has no place of its own for the command.
+/// Formats both on one line, for text that cannot show the command separately.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.problem)?;

@@ -1,8 +1,8 @@
 //! Attribution of an ended blockage to its cause.
 //!
-//! The cause is the kind that BUSY replies named, or else that of the slow log entry that covers the blockage. An entry
-//! has its end in whole seconds of the server's clock. A command that waits behind a script is answered after the
-//! script's entry was written, so a slow log that is requested after the blockage has every entry that explains it.
+//! The cause is the kind named in BUSY replies or, without such replies, the kind of the slow log entry that covers the
+//! blockage. The end of an entry is in whole seconds by the server's clock. A command that waits behind a script is answered
+//! after the script's entry is written, so a slow log requested after the blockage contains every entry that explains it.
 
 use std::time::Duration;
 
@@ -13,23 +13,25 @@ use crate::clock::Unix;
 use crate::parse::{BusyKind, Entry};
 use crate::script::Identity;
 
-/// Tolerance of times in slow log entries, in seconds: they are whole seconds, and clocks are compared over a network.
+/// Tolerance for times in slow log entries, in seconds. They are whole seconds, and the clocks are compared over a network.
 const SLACK: f64 = 2.0;
 
-/// Tolerance of the end of an entry that ended with a blockage, in seconds: half a second for its whole seconds, and the rest
-/// for the difference of the clocks and the time to the next heartbeat.
+/// Tolerance for the end of a call that ended with a blockage, in seconds: half a second for the resolution of whole seconds,
+/// and the rest for the difference between the clocks and the time until the next heartbeat.
 const END_SLACK: f64 = 1.5;
 
-/// Time in seconds by which a blockage may begin before the call that causes it: its first request waits on a busy machine.
+/// Maximum time from the start of a blockage to the start of the call that causes it, in seconds. On a busy machine, the
+/// first unanswered request is delayed.
 const BEGIN_SLACK: f64 = 0.5;
 
-/// Tolerance of times that are measured to the millisecond, in seconds.
+/// Tolerance for times measured to the millisecond, in seconds.
 const EXACT_SLACK: f64 = 0.1;
 
-/// Maximum time from the start of a gap to the start of the next call, in seconds: its request is on its way.
+/// Maximum time from the first unanswered request of a gap to the start of the next call, in seconds: the time the
+/// request takes to reach the server.
 const LATEST_BEGIN: f64 = 0.3;
 
-/// Minimum duration in seconds of a follower, and maximum number of followers.
+/// Minimum duration of a follower (a later call in the same blockage) in seconds, and maximum number of followers.
 const MIN_FOLLOWER: f64 = 0.25;
 const MAX_FOLLOWERS: usize = 4;
 
@@ -40,12 +42,12 @@ pub(super) struct EndedEpisode {
     pub(super) began: Unix,
     /// Duration.
     pub(super) blocked: Duration,
-    /// Kind of the BUSY replies, if there were any.
+    /// Kind named in the BUSY replies, if there were any.
     pub(super) busy: Option<BusyKind>,
-    /// Script or function that FUNCTION STATS or the log file named last, and its start.
+    /// Script or function last named by FUNCTION STATS or the log file, and its start.
     pub(super) running_script: Option<(RunningScript, Unix)>,
-    /// Silence after BUSY in which another call may have followed: the time at which the call before still ran, and that from
-    /// which on something ran.
+    /// Silence after BUSY in which another call may have started: the last time at which the earlier call was known to be
+    /// running, and the time at which the unanswered request was sent.
     pub(super) gap: Option<[Unix; 2]>,
 }
 
@@ -56,12 +58,12 @@ pub(super) struct Attribution {
     pub(super) cause: Cause,
     /// Slow log entry that explains the blockage best.
     pub(super) cause_entry: Option<Entry>,
-    /// Script or function that was named, unless `cause_entry` is another call.
+    /// Named script or function, unless `cause_entry` belongs to another call.
     pub(super) running_script: Option<RunningScript>,
 }
 
 impl EndedEpisode {
-    /// Returns the incident without caller, end and actions.
+    /// Returns the incident, without caller, outcome and guard actions.
     pub(super) fn incident(&self, kind: IncidentKind, script: Option<Identity>) -> Incident {
         Incident {
             began: self.began.since_epoch(),
@@ -78,8 +80,8 @@ impl EndedEpisode {
         }
     }
 
-    /// Attributes the blockage by the entries that were written since before it began. `clock_ahead` is the number of
-    /// seconds by which the server's clock is ahead of this machine's; without it, entries are not compared by time.
+    /// Attributes the blockage using the entries written since before it began. `clock_ahead` is the number of seconds by which
+    /// the server's clock is ahead of this machine's; if it is `None`, times are not compared.
     pub(super) fn attribute(&self, entries: &[Entry], clock_ahead: Option<f64>) -> Attribution {
         let near: Vec<&Entry> = entries
             .iter()
@@ -90,8 +92,8 @@ impl EndedEpisode {
             |cause: Cause| of(cause).fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.duration));
         let overlap = |cause: Cause| -> f64 { of(cause).map(|entry| self.overlap(entry, clock_ahead)).sum() };
         let cause = self.busy.map(Cause::of_kind).or_else(|| {
-            // A script's entry covers those of the commands that it calls: the two must not be added up, and of two
-            // equal times the script's is the cause. Scripts and functions that ran in a row are added up.
+            // A script's entry covers the entries of the commands it calls, so they must not be added up; on a tie, the script
+            // is the cause. Scripts and functions that ran one after another are added up.
             let covered =
                 lasted(Cause::Script).saturating_add(lasted(Cause::Function)).max(lasted(Cause::Command));
             let causes = [Cause::Command, Cause::Function, Cause::Script];
@@ -107,7 +109,7 @@ impl EndedEpisode {
         });
         let running_script = self.running_script.as_ref().filter(|(running_script, began)| {
             cause_entry.is_none_or(|cause_entry| {
-                // The name is dropped unless no other entry fits it: a wrong name is worse than none.
+                // Keep the name only if no other entry matches it: a wrong name is worse than none.
                 Cause::of_kind(running_script.kind) == cause
                     && of(cause).filter(|entry| may_have_begun(entry, *began, clock_ahead)).eq([cause_entry])
             })
@@ -119,8 +121,9 @@ impl EndedEpisode {
         }
     }
 
-    /// Splits off the calls that ran after the first one, in or after the silence that may hide another call: those whose entries
-    /// are newer than the first one's, and fill the time to the end. The first one gets what is left; without such entries, all.
+    /// Splits off the calls that ran after the first one, during or after the silence that may hide another call. Their
+    /// entries are newer than the first call's and fill the time up to the end. The first call gets the remaining time, or all
+    /// of it if there are no such entries.
     pub(super) fn split_followers(
         mut self,
         entries: &[Entry],
@@ -145,7 +148,7 @@ impl EndedEpisode {
             .filter(|entry| length(entry) >= (still_ran - BEGIN_SLACK).max(still_ran / 2.0))
             .filter(|entry| self.begins(entry, ahead).abs() <= END_SLACK)
             .min_by_key(|entry| entry.id);
-        // One that took nearly the whole time has no follower. Commands within a script are older than its own entry.
+        // A call that took nearly the whole time has no followers. Entries of commands within a script are older than the script's entry.
         let Some(first) = first.filter(|first| length(first) < left - (left - still_ran) / 2.0) else {
             return (self, followers);
         };
@@ -170,7 +173,7 @@ impl EndedEpisode {
         (self, followers)
     }
 
-    /// Seconds from the start of the blockage to that of the entry's call, as its end in whole seconds tells it.
+    /// Seconds from the start of the blockage to the start of the entry's call, derived from the call's end in whole seconds.
     fn begins(&self, entry: &Entry, clock_ahead: f64) -> f64 {
         span(entry).0 - clock_ahead - self.began.as_secs_f64()
     }
@@ -183,7 +186,7 @@ impl EndedEpisode {
         entry_began <= ended + SLACK && entry_ended >= began - SLACK
     }
 
-    /// Seconds that the entry and the blockage have in common; the entry's whole duration if clocks can't be compared.
+    /// Overlap of the entry and the blockage, in seconds; the entry's whole duration if the clocks can't be compared.
     fn overlap(&self, entry: &Entry, clock_ahead: Option<f64>) -> f64 {
         let Some(clock_ahead) = clock_ahead else { return entry.duration.as_secs_f64() };
         let (entry_began, entry_ended) = span(entry);
@@ -193,7 +196,7 @@ impl EndedEpisode {
     }
 }
 
-/// Start and end of an entry by the server's clock, in seconds. The end is known to the second; its middle is used.
+/// Start and end of an entry by the server's clock, in seconds. The end is only known to the second; the middle of that second is used.
 fn span(entry: &Entry) -> (f64, f64) {
     let ended = Duration::from_secs(entry.ended_at).as_secs_f64() + 0.5;
     (ended - entry.duration.as_secs_f64(), ended)
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_between_the_clocks_is_taken_off() {
+    fn a_difference_between_the_clocks_is_corrected() {
         let entries = [entry("eval", 4601, 1500)];
         assert_eq!(ended(None).attribute(&entries, Some(3600.0)).cause, Cause::Script);
         assert_eq!(ended(None).attribute(&entries, Some(0.0)).cause, Cause::Unknown);
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_busy_replies_is_the_cause() {
+    fn the_kind_of_the_busy_replies_determines_the_cause() {
         let found = ended(Some(BusyKind::Script)).attribute(&[entry("eval", 1001, 300)], Some(0.0));
         assert_eq!(
             (found.cause, found.cause_entry.unwrap().duration),
@@ -287,7 +290,7 @@ mod tests {
             blocked: Duration::from_millis(4500),
             ..ended(None)
         };
-        // One of 3 s, and one of 1.5 s behind it that was named.
+        // A script of 3 s, followed by the named one of 1.5 s.
         let entries = [entry("eval", 1003, 3000), entry("evalsha", 1004, 1500)];
         assert_eq!(named(1_003_000).attribute(&entries, Some(0.0)).running_script, None);
         assert!(named(1_000_500).attribute(&entries[..1], Some(0.0)).running_script.is_some());

@@ -1,8 +1,8 @@
-//! Callers of a script: those with the most calls, in bounded memory.
+//! Callers with the most calls of a script, in bounded memory.
 //!
-//! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005). A fixed number of callers is counted; a new one
-//! replaces the one with the fewest calls, and starts with that count as the error of its own. So every caller with more
-//! than 1/[`MAX_CALLERS`] of a script's calls is counted, and the error of a count is at most 1/[`MAX_CALLERS`] of the calls.
+//! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005). A fixed number of callers is counted. A new caller replaces
+//! the one with the fewest calls and inherits its count, which bounds the error of the new count. Every caller with more than
+//! 1/[`MAX_CALLERS`] of a script's calls is therefore counted, and the error of a count is at most 1/[`MAX_CALLERS`] of the calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::convert::micros;
 /// Maximum number of callers that are counted per script and command.
 const MAX_CALLERS: usize = 16;
 
-/// A client, by what stays the same over its connections.
+/// Identity of a client that is stable across its connections.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Caller {
     /// Address without the port, or path of a unix socket; empty if unknown.
     pub(crate) host: Arc<str>,
-    /// Name that the client gave itself; often empty.
+    /// Name set by the client; often empty.
     pub(crate) name: Arc<str>,
 }
 
@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// Address without its port. Servers write a unix socket as `PATH:0`, IPv6 in brackets, and `?:0` for no address.
+/// Returns the address without its port. Servers report a unix socket as `PATH:0`, an IPv6 address in brackets, and no address as `?:0`.
 fn host(client: &str) -> &str {
     match client.rsplit_once(':') {
         Some(("?", _)) => "",
@@ -53,15 +53,15 @@ fn host(client: &str) -> &str {
 pub(crate) struct Calls {
     /// Maximum number of calls.
     pub(crate) at_most: u64,
-    /// Number of them that may be another caller's.
+    /// Number of those calls that may belong to other callers.
     pub(crate) uncertain: u64,
-    /// Duration of the calls that are certainly its own, µs.
+    /// Total duration of the calls that are certainly its own, µs.
     pub(crate) micros: u64,
     /// End of the latest call, in seconds since the Unix epoch by the exporter's clock.
     pub(crate) last_seen: u64,
 }
 
-/// Callers with the most calls of one script.
+/// Callers with the most calls of one script run by one command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Callers {
     /// At most [`MAX_CALLERS`].
@@ -93,19 +93,19 @@ impl Callers {
         calls.last_seen = calls.last_seen.max(more.last_seen);
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the callers to keep across restarts of the exporter.
     pub(super) fn saved(&self) -> Vec<(Caller, Calls)> {
         self.counted.iter().map(|(caller, calls)| (caller.clone(), *calls)).collect()
     }
 
-    /// Adds what a former process saved.
+    /// Adds callers saved by a previous process.
     pub(super) fn add_saved(&mut self, saved: &[(Caller, Calls)]) {
         for (caller, calls) in saved.iter().take(MAX_CALLERS) {
             self.add(caller.clone(), *calls);
         }
     }
 
-    /// Removes the caller with the fewest calls. Returns their number.
+    /// Removes the caller with the fewest calls. Returns its number of calls.
     fn evict_lightest(&mut self) -> u64 {
         let lightest = self.counted.iter().min_by_key(|(_, calls)| (calls.at_most, calls.last_seen));
         let lightest = lightest.map(|(caller, calls)| (caller.clone(), calls.at_most));
@@ -115,12 +115,12 @@ impl Callers {
         })
     }
 
-    /// Callers that are counted.
+    /// Counted callers.
     pub(crate) fn counted(&self) -> impl Iterator<Item = (&Caller, &Calls)> {
         self.counted.iter()
     }
 
-    /// Maximum number of calls by a caller that is not counted.
+    /// Maximum number of calls by an uncounted caller.
     #[must_use]
     pub(crate) fn uncounted_at_most(&self) -> u64 {
         if self.counted.len() < MAX_CALLERS {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_callers_go_on_and_stay_bounded() {
+    fn saved_callers_are_continued_and_stay_bounded() {
         let mut before = Callers::default();
         for n in 0..MAX_CALLERS {
             before.count(Caller::new(&format!("10.0.0.{n}:1"), ""), Duration::from_millis(2), 10);

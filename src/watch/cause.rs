@@ -13,7 +13,7 @@ pub(crate) enum Cause {
     Module,
     /// Another slow command.
     Command,
-    /// Not in the slow log: a stopped process, a fork, swapping, or a slow log that is off.
+    /// Not explained by the slow log: a stopped process, a fork, swapping, or a disabled slow log.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ impl Cause {
         }
     }
 
-    /// Cause of a blockage in which the server answered BUSY with this kind.
+    /// Returns the cause of a blockage with BUSY replies of this kind.
     pub(super) const fn of_kind(kind: BusyKind) -> Self {
         match kind {
             BusyKind::Script => Self::Script,
@@ -43,7 +43,7 @@ impl Cause {
         }
     }
 
-    /// Cause of a blockage that this slow log entry explains.
+    /// Returns the cause of a blockage explained by this slow log entry.
     pub(super) fn of_entry(entry: &Entry) -> Self {
         match &entry.call {
             Some(call) if call.command.is_function() => Self::Function,

@@ -2,26 +2,26 @@
 
 use crate::clock::Unix;
 
-/// Samples of a period. The estimate uses the last one to two periods, so that a clock that was set back is noticed.
+/// Number of samples per period. The estimate uses the last one to two periods, so that a clock set back is detected.
 const PERIOD: u32 = 30;
 
-/// Estimate of the seconds by which the server's clock is ahead of this machine's.
+/// Estimated number of seconds by which the server's clock is ahead of this machine's.
 ///
-/// A sample is the server's time as INFO reports it, less the time at which this machine handled the reply. Everything
-/// between the two (the network, a busy machine, the server's cached clock) makes a sample too small, never too large;
-/// the largest of the recent samples is the most exact one.
+/// A sample is the server's time reported by INFO minus the time at which this machine handled the reply. Delays between the
+/// two (the network, a busy machine, the server's cached clock) make a sample too small, never too large, so the largest
+/// recent sample is the most accurate.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClockOffset {
     /// Largest sample of the current period.
     current: Option<f64>,
-    /// Largest sample of the period before.
+    /// Largest sample of the previous period.
     previous: Option<f64>,
     /// Number of samples in the current period.
     samples: u32,
 }
 
 impl ClockOffset {
-    /// Adds a sample: the server wrote `theirs`, and the reply was handled at `ours`.
+    /// Adds a sample: the server reported `theirs`, and the reply was handled at `ours`.
     pub(super) fn add(&mut self, theirs: Unix, ours: Unix) {
         if self.samples == PERIOD {
             *self = Self { previous: self.current, ..Self::default() };
@@ -31,7 +31,7 @@ impl ClockOffset {
         self.samples += 1;
     }
 
-    /// Returns the estimate in seconds; missing until the server reports its time.
+    /// Returns the estimate in seconds; `None` until the server reports its time.
     pub(super) fn seconds(&self) -> Option<f64> {
         match (self.current, self.previous) {
             (Some(current), Some(previous)) => Some(current.max(previous)),

@@ -1,4 +1,4 @@
-//! Events: what is logged about a target. The counters change in the step that returns the event.
+//! Events to log about a target. The counters change in the step that returns the event.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::guard::Action;
 use crate::parse::{BusyKind, Entry};
 use crate::text::Trouble;
 
-/// A change that is logged.
+/// A change to log.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// The state changed.
     StateChanged {
-        /// `None` for a target that was never tried.
+        /// `None` for a target that had not been tried before.
         from: Option<StateKind>,
         to: StateKind,
         /// Reason, in states that have one.
         detail: Option<String>,
-        /// Reason for which the server can't be reached, in that state.
+        /// Reason the server can't be reached, in the state `Unreachable`.
         outage: Option<OutageReason>,
     },
     /// A bad state has not changed since it was last reported.
     StateUnchanged { state: StateKind, detail: String },
-    /// A request has no reply, or was answered BUSY.
+    /// A request was not answered in time, or was answered BUSY.
     BlockageBegan,
     /// The server began to answer BUSY.
     WentBusy {
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     },
     /// The running script or function was named.
     Named(RunningScript),
-    /// The server answers again, and the cause of the blockage is known as far as it can be.
+    /// The server answers again, and the cause of the blockage is known as far as it can be determined.
     BlockageEnded {
         /// Start by this machine's clock.
         began: Unix,
@@ -46,39 +46,39 @@ pub(crate) enum Event {
         cause: Cause,
         /// Slow log entry that explains it.
         cause_entry: Option<Entry>,
-        /// Script or function that FUNCTION STATS or the log file named.
+        /// Script or function named by FUNCTION STATS or the log file.
         running_script: Option<RunningScript>,
     },
-    /// A script call at or over a threshold.
+    /// A script call at or above a threshold.
     SlowScript(SlowCall),
     /// Slow log entries were overwritten or reset before they could be read.
     EntriesLost { count: u64 },
-    /// The host name has several addresses, of which one is watched.
+    /// The host name has several addresses, only one of which is watched.
     SeveralAddresses { count: usize },
     /// A feature became unavailable, or available again.
     Capability {
         feature: Feature,
         available: bool,
-        /// Reason, and what to do about it.
+        /// Reason and remedy.
         trouble: Option<Trouble>,
     },
-    /// The guard killed a script or function, or did not.
+    /// The guard killed a script or function, failed to, or decided not to.
     Guard(Action),
-    /// The guard can't kill now, or can again.
+    /// The guard became unable to kill, or able to kill again.
     GuardReady {
-        /// Reason, and what to do about it; `None` if it can again.
+        /// Reason and remedy; `None` if the guard is able to kill again.
         trouble: Option<Trouble>,
     },
     /// The server sent an unexpected reply.
     UnexpectedReply {
         command: &'static str,
-        /// Part of the reply, or the reason for which it cannot be parsed.
+        /// Part of the reply, or the reason it can't be parsed.
         detail: String,
     },
 }
 
 impl Event {
-    /// True if it changes whether a blockage is in progress, what is known about it, or what the guard did.
+    /// True if the event concerns a blockage: its start or end, facts about it, or a guard action.
     #[must_use]
     pub(crate) const fn is_of_blockage(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! The exporter's own counters about a target: polls, failures, and available features.
+//! The exporter's own counters for a target: polls, failures, and available features.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -8,44 +8,45 @@ use super::histogram::Histogram;
 use crate::clock::{Mono, Unix};
 use crate::parse::Command;
 
-/// Bounds of histograms of single requests, in seconds.
+/// Bucket bounds of request histograms, in seconds.
 const REQUEST_BUCKETS: [f64; 6] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0];
 
 /// Time after which an unavailable feature is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Time after which a feature is tried again whose command was answered with an error of no known kind; it doubles up to
-/// [`RETRY_AFTER`].
+/// Time after which a feature is tried again if its command was answered with an unrecognized error; doubles
+/// each time, up to [`RETRY_AFTER`].
 const FIRST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Number of connections that have to be lost at a command until it counts as not available, unless another one does already.
+/// Number of connections lost at a command after which it is considered unavailable. One is enough if another command is
+/// already unavailable for this reason.
 const CLOSED_AFTER: u32 = 2;
 
-/// The same for SLOWLOG GET. Its reply can be too large for the server's output buffer, and smaller ones are requested first.
+/// The same for SLOWLOG GET. Its reply can exceed the server's output buffer limit, so smaller replies are requested first.
 const SLOWLOG_CLOSED_AFTER: u32 = 6;
 
-/// The same for INFO of a server that was identified by it before, also by a former process. Without INFO, several servers behind
-/// one address can't be told apart, and a network that fails repeatedly is no reason to do without.
+/// The same for INFO if it has identified the server before, including in a previous process. Without INFO, servers behind the
+/// same address can't be distinguished, so repeated network failures must not disable it too early.
 pub(super) const IDENTITY_CLOSED_AFTER: u32 = 20;
 
-/// Creates an empty histogram of single requests.
+/// Creates an empty request histogram.
 pub(super) fn request_histogram() -> Histogram {
     static BOUNDS: LazyLock<Arc<[f64]>> = LazyLock::new(|| REQUEST_BUCKETS.into());
     Histogram::new(Arc::clone(&BOUNDS))
 }
 
-/// Reason for which a feature is not available.
+/// Reason a feature is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Absence {
-    /// The user may not run the command.
+    /// The user is not permitted to run the command.
     NotPermitted,
     /// The server does not have the command.
     Unknown,
     /// Servers of this version do not have the command, or nothing depends on it.
     Expected,
-    /// The server or a proxy closes the connection at the command.
+    /// The server or a proxy closes the connection when it receives the command.
     Closed,
-    /// The command was answered with this error, of no known kind.
+    /// The command was answered with this unrecognized error.
     Refused(String),
     /// The reply can't be used.
     Unusable(String),
@@ -122,7 +123,7 @@ impl Feature {
     }
 }
 
-/// The exporter's own counters about a target.
+/// The exporter's own counters for a target.
 #[derive(Debug, Clone)]
 pub(crate) struct ExporterStats {
     /// Number of polls of SLOWLOG or INFO that were started.
@@ -137,20 +138,20 @@ pub(crate) struct ExporterStats {
     pub(crate) last_poll: Option<Unix>,
     /// Number of BUSY errors that the exporter itself caused and the server counted.
     pub(crate) busy_replies: u64,
-    /// Features that were tried.
+    /// Features tried so far.
     capabilities: BTreeMap<Feature, Capability>,
-    /// Number of connections that were lost at a command since it last succeeded.
+    /// Number of connections lost at each command since it last succeeded.
     lost_at: BTreeMap<Feature, u32>,
 }
 
-/// Result of the last try of a feature.
+/// Result of the last attempt to use a feature.
 #[derive(Debug, Clone)]
 struct Capability {
-    /// `None` if it is available.
+    /// `None` if the feature is available.
     absence: Option<Absence>,
-    /// Time of the try.
+    /// Time of the attempt.
     at: Mono,
-    /// Time until the next try, if it is not available.
+    /// Time until the next attempt, if the feature is not available.
     pause: Duration,
 }
 
@@ -170,32 +171,32 @@ impl Default for ExporterStats {
 }
 
 impl ExporterStats {
-    /// True if the feature is available; `None` until it was tried.
+    /// True if the feature is available; `None` until it has been tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
         self.capabilities.get(&feature).map(|capability| capability.absence.is_none())
     }
 
-    /// True if the feature is available, and another success changes nothing.
+    /// True if the feature is available and another success would change nothing.
     #[must_use]
     pub(crate) fn is_settled(&self, feature: Feature) -> bool {
         self.capability(feature) == Some(true) && !self.lost_at.contains_key(&feature)
     }
 
-    /// Returns the reason for which a feature is not available; `None` if it is, or was not tried.
+    /// Returns the reason a feature is not available; `None` if it is available or has not been tried.
     #[must_use]
     pub(crate) fn absence(&self, feature: Feature) -> Option<&Absence> {
         self.capabilities.get(&feature)?.absence.as_ref()
     }
 
-    /// True unless the feature is known to be unavailable and was tried a short time ago.
+    /// True unless the feature is known to be unavailable and was tried recently.
     pub(super) fn should_try(&self, feature: Feature, now: Mono) -> bool {
         self.capabilities
             .get(&feature)
             .is_none_or(|Capability { absence, at, pause }| absence.is_none() || now.since(*at) >= *pause)
     }
 
-    /// Notes the result of a try. Returns true if it is to be logged: the feature became unavailable, or available again.
+    /// Records the result of an attempt. Returns true if it is to be logged: the feature became unavailable, or available again.
     pub(super) fn set_capability(&mut self, feature: Feature, absence: Option<Absence>, now: Mono) -> bool {
         if absence.is_none() {
             self.lost_at.remove(&feature);
@@ -203,7 +204,7 @@ impl ExporterStats {
         let is_available = absence.is_none();
         let before = self.capabilities.get(&feature);
         let pause = match (&absence, before) {
-            // PING is replaced by another heartbeat meanwhile.
+            // Another heartbeat replaces PING in the meantime.
             (Some(Absence::Refused(_)), _) if feature == Feature::Ping => RETRY_AFTER,
             (
                 Some(Absence::Refused(_)),
@@ -217,8 +218,8 @@ impl ExporterStats {
         was_available != is_available
     }
 
-    /// Notes that the connection was lost before a command was answered. Returns true if that happens each time, so that
-    /// the command counts as not available. `is_identified` is true if INFO identified the server before.
+    /// Records that the connection was lost before a command was answered. Returns true if that has happened so often that the
+    /// command is considered unavailable. `is_identified` is true if INFO has identified the server before.
     pub(super) fn lost_at(&mut self, feature: Feature, is_identified: bool) -> bool {
         let count = self.lost_at.entry(feature).or_default();
         *count = count.saturating_add(1);

@@ -10,23 +10,23 @@ use crate::convert::{ceiling, float, micros};
 /// Counts of durations by upper bound. Histograms of one metric share their bounds.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
-    /// Upper bounds in seconds, rising.
+    /// Upper bounds in seconds, ascending.
     bounds: Arc<[f64]>,
-    /// Number of observations at or under each bound and over the one before; the last is for those over all bounds.
+    /// Number of observations at or below each bound and above the previous one; the last element counts those above all bounds.
     counts: Box<[u64]>,
     /// Sum of the observations, µs; saturates.
     sum: u64,
-    /// The same observations by exponential bucket: bucket `i` has those over `2^((i-1)/8)` and up to `2^(i/8)` seconds. A
-    /// duration of whole microseconds has one of fewer than 520 indices.
+    /// The same observations by exponential bucket: bucket `i` contains those above `2^((i-1)/8)` and up to `2^(i/8)` seconds.
+    /// Durations in whole microseconds have fewer than 520 distinct indices.
     exponential: Vec<(i32, u64)>,
-    /// Observations of 0, which are in no exponential bucket.
+    /// Number of observations of 0, which are in no exponential bucket.
     zeros: u64,
 }
 
-/// Logarithm of the number of exponential buckets for each power of two: the schema of Prometheus' native histograms.
+/// Binary logarithm of the number of exponential buckets per power of two: the schema of Prometheus native histograms.
 pub(crate) const SCHEMA: i32 = 3;
 
-/// Part of a histogram that is kept across restarts of the exporter; its bounds are saved elsewhere.
+/// Part of a histogram that is kept across restarts of the exporter; the bounds are saved separately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedHistogram {
@@ -37,7 +37,7 @@ pub(crate) struct SavedHistogram {
 }
 
 impl Histogram {
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the part to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedHistogram {
         SavedHistogram {
@@ -61,7 +61,7 @@ impl Histogram {
         true
     }
 
-    /// Creates an empty histogram with these upper bounds (seconds, rising).
+    /// Creates an empty histogram with these upper bounds (seconds, ascending).
     #[must_use]
     pub(crate) fn new(bounds: Arc<[f64]>) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
@@ -85,7 +85,7 @@ impl Histogram {
         index
     }
 
-    /// Index and count of the exponential buckets that are not empty, in rising order, and the number of zeros.
+    /// Index and count of each non-empty exponential bucket, in ascending order, and the number of zeros.
     pub(crate) fn exponential(&self) -> (impl Iterator<Item = (i32, u64)>, u64) {
         (self.exponential.iter().copied(), self.zeros)
     }
@@ -98,7 +98,7 @@ impl Histogram {
                 }
             }
             Err(at) => {
-                // Most histograms have one or two of them.
+                // Most histograms have one or two exponential buckets.
                 self.exponential.reserve_exact(1);
                 self.exponential.insert(at, (index, more));
             }
@@ -112,7 +112,7 @@ impl Histogram {
         self.zeros = self.zeros.saturating_add(zeros);
     }
 
-    /// Upper bound (seconds) and number of observations at or under it, in rising order, without `+Inf`.
+    /// Each upper bound (seconds) and the number of observations at or below it, in ascending order, without `+Inf`.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.bounds.iter().zip(&self.counts).scan(0_u64, |total, (bound, count)| {
             *total = total.saturating_add(*count);
@@ -120,12 +120,12 @@ impl Histogram {
         })
     }
 
-    /// Upper bound (seconds; `None` for those over all bounds) and number of observations of each bucket by itself.
+    /// Upper bound (seconds; `None` for the last bucket) and non-cumulative number of observations of each bucket.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
         self.bounds.iter().copied().map(Some).chain(std::iter::once(None)).zip(self.counts.iter().copied())
     }
 
-    /// Adds the observations of another histogram. If its bounds differ, they are counted under the next higher bound.
+    /// Adds the observations of another histogram. If its bounds differ, observations are counted under the next higher bound.
     pub(crate) fn absorb(&mut self, other: &Self) {
         for (bound, more) in other.buckets() {
             let index = bound.map_or(self.bounds.len(), |bound| self.bounds.partition_point(|b| *b < bound));
@@ -138,8 +138,8 @@ impl Histogram {
         self.add_exponential(buckets, zeros);
     }
 
-    /// Estimates the quantile `q` in seconds, as `histogram_quantile` of Prometheus does, but at most `longest`. `None`
-    /// without observations.
+    /// Estimates the quantile `q` in seconds like `histogram_quantile` in Prometheus, but at most `longest`. Returns
+    /// `None` if there are no observations.
     #[must_use]
     pub(crate) fn quantile(&self, q: f64, longest: f64) -> Option<f64> {
         let rank = q * float(self.count());
@@ -161,7 +161,7 @@ impl Histogram {
         self.counts.iter().fold(0, |total, count| total.saturating_add(*count))
     }
 
-    /// Sum of the observations, seconds.
+    /// Sum of the observations, in seconds.
     #[must_use]
     pub(crate) fn sum(&self) -> f64 {
         float(self.sum) / 1e6

@@ -1,4 +1,4 @@
-//! Ended blockages: those that wait for the slow log, and the totals of the others.
+//! Ended blockages: those waiting for the slow log, and the totals of the others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::convert::micros;
 use crate::parse::{BusyKind, Entry};
 use crate::script::Identity;
 
-/// Maximum number of blockages that wait for the slow log.
+/// Maximum number of blockages waiting for the slow log.
 const MAX_UNATTRIBUTED: usize = 16;
 
-/// Ended blockages of one cause.
+/// Totals of the ended blockages of one cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CauseTotals {
     pub(crate) episodes: u64,
@@ -41,24 +41,24 @@ pub(crate) struct LastBlockage {
 pub(crate) struct LatestOfCause {
     pub(crate) ended: Unix,
     pub(crate) blocked: Duration,
-    /// True if only the slow log showed that it was not a part of the blockage before.
+    /// True if only the slow log showed that it was separate from the previous blockage.
     pub(crate) is_undetected: bool,
 }
 
 /// Facts from the slow log about calls in ended blockages.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Attributed {
-    /// Scripts that had been named by SHA1, each with the entry that has its cut body.
+    /// Scripts named by SHA1, each with the entry that contains its truncated body.
     pub(crate) resolved: Vec<(Identity, Entry)>,
-    /// Ids of the entries of calls that only the slow log distinguishes from the one before.
+    /// Ids of the entries of calls that only the slow log distinguishes from the previous call.
     pub(crate) undetected: Vec<u64>,
 }
 
-/// An ended blockage that waits for the slow log.
+/// An ended blockage waiting for the slow log.
 #[derive(Debug, Clone)]
 pub(super) struct Unattributed {
     began: Mono,
-    /// Minimum end, as BUSY replies prove it.
+    /// Earliest possible end (`Episode::proved_until`).
     proved_until: Mono,
     pub(super) episode: EndedEpisode,
 }
@@ -66,18 +66,18 @@ pub(super) struct Unattributed {
 /// Ended blockages of a target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// Blockages that wait for the slow log, the oldest first; at most [`MAX_UNATTRIBUTED`]. There are several if scripts
-    /// run one after the other: the slow log is answered only after the last of them.
+    /// Blockages waiting for the slow log, oldest first; at most [`MAX_UNATTRIBUTED`]. There are several if scripts run one
+    /// after another: SLOWLOG GET is answered only after the last of them.
     pub(super) unattributed: VecDeque<Unattributed>,
-    /// End of the latest blockage; the next one begins no earlier.
+    /// End of the latest blockage; the next one can't begin earlier.
     last_end: Mono,
     /// The latest blockage, with its cause.
     last: Option<LastBlockage>,
     /// Ended blockages and other incidents of the last 24 hours.
     pub(super) incidents: Incidents,
-    /// Totals by [`Cause::ALL`].
+    /// Totals, in the order of [`Cause::ALL`].
     totals: [CauseTotals; Cause::ALL.len()],
-    /// Latest blockage, by [`Cause::ALL`].
+    /// Latest blockage of each cause, in the order of [`Cause::ALL`].
     latest: [Option<LatestOfCause>; Cause::ALL.len()],
 }
 
@@ -92,7 +92,7 @@ impl History {
         self.last.as_ref()
     }
 
-    /// Restores the incidents that a former process saved, and the latest blockage among them.
+    /// Restores the incidents saved by a previous process, and the latest blockage among them.
     pub(super) fn restore(&mut self, saved: Vec<Incident>) {
         let last = saved.iter().rev().find_map(|incident| Some((incident, incident.kind.cause()?)));
         self.last = last.map(|(incident, cause)| LastBlockage {
@@ -104,7 +104,7 @@ impl History {
         self.incidents.restore(saved);
     }
 
-    /// Returns the blockages that wait for the slow log as incidents, the oldest first.
+    /// Returns the blockages waiting for the slow log as incidents, oldest first.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Incident> {
         self.unattributed.iter().map(|Unattributed { episode, .. }| {
             let running = episode.running_script.as_ref().map(|(running, _)| running);
@@ -115,18 +115,18 @@ impl History {
         })
     }
 
-    /// Totals by cause; every cause exists.
+    /// Totals by cause; every cause is present.
     pub(super) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
         Cause::ALL.into_iter().zip(self.totals)
     }
 
-    /// Latest blockage of each cause that there was.
+    /// Latest blockage of each cause that has occurred.
     pub(super) fn latest(&self) -> impl Iterator<Item = (Cause, LatestOfCause)> {
         let latest = Cause::ALL.into_iter().zip(self.latest);
         latest.filter_map(|(cause, latest)| Some((cause, latest?)))
     }
 
-    /// Adds an episode that lasted until `end`. If too many wait, the oldest is attributed without the slow log.
+    /// Adds an episode that lasted until `end`. If too many are waiting, the oldest is attributed without the slow log.
     pub(super) fn push(
         &mut self,
         episode: Episode,
@@ -155,11 +155,11 @@ impl History {
         self.unattributed.push_back(Unattributed { began, proved_until, episode: ended });
     }
 
-    /// Attributes the waiting blockages by the slow log's new entries. `asked` is the time at which the slow log was requested;
-    /// without it, the slow log can't be read.
+    /// Attributes the waiting blockages using the slow log's new entries. `asked` is the time at which the slow log was
+    /// requested; `None` if it can't be read.
     ///
-    /// A server can work off the request, then a script in the same turn of its event loop, and send the reply only after
-    /// that. So a blockage that ended after `asked`, and that no entry explains, waits for the next reply.
+    /// A server can process the request, run a script in the same iteration of its event loop, and only then send the reply. A
+    /// blockage that ended after `asked` and is not explained by any entry therefore waits for the next reply.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
@@ -186,7 +186,7 @@ impl History {
         attributed
     }
 
-    /// Attributes a blockage. Returns the id of the entry that explains it too.
+    /// Attributes a blockage. Also returns the id of the entry that explains it.
     fn attribute_one(
         &mut self,
         ended: EndedEpisode,
@@ -208,7 +208,7 @@ impl History {
         (cause, attributed)
     }
 
-    /// Counts a blockage. Returns the script that had been named by SHA1, with the entry that has its cut body.
+    /// Counts a blockage. If its script was named by SHA1, returns the script and the entry that contains its truncated body.
     fn count(
         &mut self,
         ended: &EndedEpisode,
@@ -251,8 +251,8 @@ impl History {
         Some((script, attribution.cause_entry?)).filter(|(script, _)| script.sha1.is_some())
     }
 
-    /// Makes room for an episode that began at `began` by moving the end of the one before, if they overlap,
-    /// or if `adjacent` is set. Returns the start of the episode, which can be later than `began`.
+    /// Moves the end of the previous episode to `began`, the start of a new one, if the two overlap or if `adjacent` is set.
+    /// Returns the start of the new episode, which can be later than `began`.
     pub(super) fn adjust_previous_end(&mut self, began: Mono, adjacent: bool) -> Mono {
         if began >= self.last_end && !adjacent {
             return began;
@@ -267,8 +267,8 @@ impl History {
         began
     }
 
-    /// Takes back the latest waiting blockage if what began at `began` was the reason for its silence: the reply that ended it was
-    /// delayed on its way, or had not been sent when the server began something else. Returns the start of the silence.
+    /// Removes the latest waiting blockage if the call that began at `began` was the reason for its silence: the reply that ended the
+    /// blockage was delayed in transit, or had not been sent when the server started that call. Returns the start of the silence.
     pub(super) fn take_back(&mut self, began: Mono) -> Option<Mono> {
         let last = self.unattributed.back()?;
         if last.episode.busy.is_some() || began >= last.proved_until {
@@ -279,7 +279,7 @@ impl History {
         Some(self.last_end)
     }
 
-    /// Names the latest waiting blockage, if it has no name and `running` can have run in it.
+    /// Names the latest waiting blockage if it has no name and `running` can have run during it.
     pub(super) fn name(&mut self, running: Running, now: Timestamps) {
         let Running { running_script, began } = running;
         let fits = |last: &&mut Unattributed| {

@@ -1,4 +1,4 @@
-//! Incidents of a target: its ended blockages, and the times at which it was unreachable or denied access, in bounded memory.
+//! Incidents of a target in bounded memory: ended blockages, and periods in which it was unreachable or denied access.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::guard::ActionRecord;
 use crate::parse::BusyKind;
 use crate::script::Identity;
 
-/// Time after the end of an incident for which it is kept.
+/// Time for which an incident is kept after its end.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum number of incidents per target.
 const MAX_INCIDENTS: usize = 32;
 
-/// Number of the oldest incidents of which the shortest is dropped for a new one.
+/// Number of oldest incidents from which the shortest is dropped to make room for a new one.
 const OLDEST: usize = MAX_INCIDENTS / 2;
 
-/// Maximum number of the guard's actions of one incident, and of those whose incident is not known yet.
+/// Maximum number of guard actions per incident, and of guard actions not assigned to an incident yet.
 const MAX_ACTIONS: usize = 16;
 
-/// Time from a kill to the end of the blockage within which it counts as its cause. Another script may follow in the same
-/// blockage.
+/// Maximum time from a kill to the end of the blockage for the blockage to be considered ended by the kill. After a longer
+/// time, another script may have run in the same blockage.
 const KILL_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Kind of an incident: cause of a blockage, or state without access to the server.
+/// Kind of incident: the cause of a blockage, or a state without access to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum IncidentKind {
@@ -71,7 +71,7 @@ impl IncidentKind {
         }
     }
 
-    /// Cause of the blockage; `None` if it is none.
+    /// Cause of the blockage; `None` if the incident is not a blockage.
     pub(super) const fn cause(self) -> Option<Cause> {
         match self {
             Self::Script => Some(Cause::Script),
@@ -102,11 +102,11 @@ impl From<BusyKind> for IncidentKind {
     }
 }
 
-/// End of a blockage.
+/// Reason for the end of a blockage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum IncidentEnd {
-    /// The script ended by itself.
+    /// The script ended on its own.
     Finished,
     /// SCRIPT KILL or FUNCTION KILL ended it.
     Killed,
@@ -133,11 +133,11 @@ pub(crate) struct Incident {
     pub(crate) client_name: String,
     /// `None` if unknown.
     pub(crate) end: Option<IncidentEnd>,
-    /// Number of replies to other clients that were BUSY; `None` if unknown.
+    /// Number of BUSY replies to other clients; `None` if unknown.
     pub(crate) refused: Option<u64>,
-    /// Reason, for incidents that are no blockage.
+    /// Reason, for incidents that are not blockages.
     pub(crate) detail: Option<String>,
-    /// Actions of the guard about its scripts, the oldest first; at most [`MAX_ACTIONS`].
+    /// Guard actions concerning its scripts, oldest first; at most [`MAX_ACTIONS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) guard: Vec<ActionRecord>,
 }
@@ -159,8 +159,8 @@ impl Incident {
         Unix::from_epoch(self.began.saturating_add(self.lasted))
     }
 
-    /// True if the action was about a script that ran in this blockage, by their times: the end of a blockage is noticed a moment
-    /// before or after the answer to a kill.
+    /// True if, according to the times, the action concerned a script that ran in this blockage. The end of a blockage is
+    /// noticed shortly before or after the reply to a kill.
     fn includes(&self, action: &ActionRecord) -> bool {
         let (from, to) = (action.at.saturating_sub(action.ran_for), action.at);
         let ended = self.began.saturating_add(self.lasted);
@@ -171,7 +171,7 @@ impl Incident {
             && common.saturating_mul(2) >= action.ran_for
     }
 
-    /// Adds an action of the guard.
+    /// Adds a guard action.
     fn add(&mut self, action: ActionRecord) {
         let ended = self.began.saturating_add(self.lasted);
         if action.outcome.is_kill() && ended.saturating_sub(action.at) <= KILL_ENDS_WITHIN {
@@ -182,13 +182,13 @@ impl Incident {
         }
     }
 
-    /// True if the blockage can have been ended by a kill, or rejected other clients.
+    /// True if a kill may have ended the blockage, or other clients may have been rejected during it.
     fn ran_script(&self) -> bool {
         self.busy || matches!(self.kind, IncidentKind::Script | IncidentKind::Function)
     }
 }
 
-/// Counters of the server from which the outcome of blockages is derived.
+/// Server counters from which the outcome of blockages is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OutcomeCounts {
     /// Successful kills; `None` if the server does not count them.
@@ -211,29 +211,29 @@ impl OutcomeCounts {
 /// Incidents of a target.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Incidents {
-    /// Oldest end first; at most [`MAX_INCIDENTS`].
+    /// Ended incidents in order of their ends, oldest first; at most [`MAX_INCIDENTS`].
     ended: Arc<VecDeque<Incident>>,
-    /// Number of incidents that were dropped to limit the memory.
+    /// Number of incidents dropped to limit memory use.
     dropped: u64,
-    /// End of the latest dropped incident.
+    /// End of the most recently dropped incident.
     dropped_at: Unix,
-    /// Number of the latest incidents whose outcome is not known yet.
+    /// Number of incidents, counted from the latest, that have no known outcome yet.
     open: usize,
-    /// Counters of the server before these incidents; `None` before the first INFO of a server.
+    /// Server counters before these incidents; `None` before the server's first INFO.
     before: Option<OutcomeCounts>,
-    /// Actions of the guard about a blockage in progress, or one that is not attributed yet; at most [`MAX_ACTIONS`].
+    /// Guard actions concerning a blockage that is in progress or not attributed yet; at most [`MAX_ACTIONS`].
     actions: VecDeque<ActionRecord>,
     /// Number of changes.
     revision: u64,
 }
 
 impl Incidents {
-    /// Ended incidents, the oldest end first.
+    /// Ended incidents in order of their ends, oldest first.
     pub(crate) fn ended(&self) -> &Arc<VecDeque<Incident>> {
         &self.ended
     }
 
-    /// Number of incidents of the last 24 hours that were dropped to limit the memory.
+    /// Number of incidents dropped to limit memory use; 0 if the most recently dropped one ended more than 24 hours ago.
     pub(crate) fn dropped(&self, now: Unix) -> u64 {
         if now.since(self.dropped_at) < KEPT { self.dropped } else { 0 }
     }
@@ -243,14 +243,14 @@ impl Incidents {
         self.revision
     }
 
-    /// Restores what a former process saved.
+    /// Restores the incidents saved by a previous process.
     pub(super) fn restore(&mut self, saved: Vec<Incident>) {
         let surplus = saved.len().saturating_sub(MAX_INCIDENTS);
         self.ended = Arc::new(saved.into_iter().skip(surplus).collect());
     }
 
-    /// Adds an incident that has ended. Drops those that ended more than [`KEPT`] before it. If there are too many, the
-    /// shortest of the oldest is dropped: neither the longest nor the latest ones are lost.
+    /// Adds an incident that has ended. Drops those that ended more than [`KEPT`] before it. If there are too many, drops the
+    /// shortest of the oldest, so that the longest and the latest are kept.
     pub(super) fn push(&mut self, mut incident: Incident) {
         let actions;
         (actions, self.actions) =
@@ -274,8 +274,7 @@ impl Incidents {
         self.revision = self.revision.saturating_add(1);
     }
 
-    /// Notes an action of the guard. Its incident is the one in progress, or one that has just ended.
-    /// Returns it if it has ended.
+    /// Records a guard action. It belongs to the incident in progress or to one that has just ended. Returns the incident if it has ended.
     pub(super) fn guard_acted(&mut self, action: ActionRecord) -> Option<Incident> {
         let mut latest = Arc::make_mut(&mut self.ended).iter_mut().rev().take(MAX_ACTIONS);
         if let Some(incident) = latest.find(|incident| incident.includes(&action)) {
@@ -290,12 +289,12 @@ impl Incidents {
         None
     }
 
-    /// Returns the actions of the guard about an incident in progress.
+    /// Returns the guard actions concerning an incident in progress.
     pub(crate) fn actions_in(&self, incident: &Incident) -> Vec<ActionRecord> {
         self.actions.iter().filter(|action| incident.includes(action)).cloned().collect()
     }
 
-    /// Notes that the latest incident ended with the connection.
+    /// Records that the latest incident ended because the connection was lost.
     pub(super) fn connection_lost(&mut self) {
         if let Some(last) = Arc::make_mut(&mut self.ended).back_mut() {
             last.end = Some(IncidentEnd::ConnectionLost);
@@ -303,9 +302,9 @@ impl Incidents {
         }
     }
 
-    /// Derives the outcome of the incidents since the counters before: which was killed, and how many clients were rejected.
-    /// If several can have been, it stays unknown. `now` has the counters of a server that is not blocked, `same` is true if
-    /// it is the server of the counters before.
+    /// Derives the outcome of the incidents since the previous counters: which one was killed, and how many requests of other
+    /// clients were rejected. An outcome that may belong to several incidents stays unknown. `now` contains the counters of a
+    /// server that is not blocked; `same` is true if the previous counters came from the same server.
     pub(super) fn learn_outcome(&mut self, now: OutcomeCounts, same: bool) {
         let before = self.before.replace(now).filter(|_| same);
         let open = std::mem::take(&mut self.open);
@@ -361,17 +360,17 @@ mod tests {
     #[test]
     fn actions_of_the_guard_belong_to_the_blockage_of_their_script() {
         let mut incidents = Incidents::default();
-        // The end of the blockage is noticed before the answer to the kill.
+        // The end of the blockage is noticed before the reply to the kill.
         let _ = incidents.guard_acted(action(GuardOutcome::Unreachable, 8000, 5000));
         incidents.push(incident(IncidentKind::Script, 3, 10));
         let _ = incidents.guard_acted(action(GuardOutcome::Killed, 13_002, 10_001));
-        // And after it. The script that followed immediately has an action of its own.
+        // The end is noticed after the reply. The script that follows immediately has its own action.
         let _ = incidents.guard_acted(action(GuardOutcome::Killed, 30_000, 10_000));
         let _ = incidents.guard_acted(action(GuardOutcome::Budget, 40_100, 10_000));
         let mut current = incident(IncidentKind::Script, 30, 11);
         assert_eq!(incidents.actions_in(&current), [action(GuardOutcome::Budget, 40_100, 10_000)]);
         incidents.push(incident(IncidentKind::Function, 20, 10));
-        // An outage is no blockage.
+        // An outage is not a blockage.
         incidents.push(incident(IncidentKind::Unreachable, 30, 15));
         incidents.push(current.clone());
         let seen: Vec<Vec<GuardOutcome>> = incidents
@@ -425,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_the_day_before_yesterday_are_dropped() {
+    fn incidents_older_than_a_day_are_dropped() {
         let mut incidents = Incidents::default();
         incidents.push(incident(IncidentKind::Script, 1000, 5));
         incidents.push(incident(IncidentKind::Script, 50_000, 5));
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outcome_is_that_of_the_only_script_since_the_numbers_before() {
+    fn changes_in_the_counters_give_the_outcome_of_a_lone_script() {
         let mut incidents = Incidents::default();
         incidents.learn_outcome(counts(3, 10), false);
         incidents.push(incident(IncidentKind::Script, 1000, 5));
@@ -453,12 +452,12 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_that_is_not_certain_is_none() {
+    fn an_uncertain_outcome_is_not_reported() {
         let mut incidents = Incidents::default();
         // Nothing is known before the first INFO.
         incidents.push(incident(IncidentKind::Script, 1000, 5));
         incidents.learn_outcome(counts(4, 17), false);
-        // Two can have been killed; no client was rejected.
+        // Either may have been killed; no client was rejected.
         incidents.push(incident(IncidentKind::Script, 1010, 5));
         incidents.push(incident(IncidentKind::Function, 1020, 5));
         incidents.learn_outcome(counts(5, 17), true);
@@ -469,7 +468,7 @@ mod tests {
         // The server does not count kills.
         incidents.push(incident(IncidentKind::Script, 1040, 5));
         incidents.learn_outcome(OutcomeCounts { kills: None, refused: Some(91) }, true);
-        // It was not BUSY.
+        // An outage is not a blockage.
         incidents.push(incident(IncidentKind::Unreachable, 1050, 5));
         incidents.learn_outcome(OutcomeCounts { kills: None, refused: Some(91) }, true);
         let lost = Some(IncidentEnd::ConnectionLost);

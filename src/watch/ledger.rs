@@ -1,7 +1,7 @@
-//! Ledger of a target: totals from the slow log, as they were read and as they may be shown.
+//! Ledger of a target: totals from the slow log, both pending (everything read) and committed (may be exposed).
 //!
-//! With a state file (`--state.file`), counters may be shown only once they are saved. If Prometheus saw a number that falls
-//! back after a crash, it would take that for a counter reset and count the same calls twice.
+//! With a state file (`--state.file`), counters may be exposed only once they are saved. If a counter decreased after a crash,
+//! Prometheus would treat that as a counter reset and count the same calls twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,26 +15,26 @@ use super::scripts::Scripts;
 pub(crate) struct Totals {
     /// Counters of scripts.
     pub(crate) scripts: Scripts,
-    /// Number of slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were overwritten or reset before they could be read, or that are unreadable.
     pub(crate) lost: u64,
-    /// Number of unreadable entries among the lost.
+    /// Number of unreadable entries among the lost ones.
     pub(crate) unreadable: u64,
     /// Latest slow calls.
     pub(crate) latest: LatestCalls,
 }
 
-/// Totals that are saved before they are shown.
+/// Totals that are saved before they are exposed.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// Totals that may be shown.
+    /// Totals that may be exposed.
     committed: Arc<Totals>,
-    /// Totals with everything that was read; `None` while these are the committed ones.
+    /// Totals of everything read; `None` while they equal the committed totals.
     pending: Option<Arc<Totals>>,
     /// True if changes are committed only once they are saved.
     durable: bool,
-    /// Grows with every change that has to be saved.
+    /// Incremented by every change that has to be saved.
     revision: u64,
-    /// Last revision that was saved, or could not be.
+    /// Last revision that was saved, or could not be saved.
     saved: u64,
     /// Events of pending changes with their revisions, in order.
     events: VecDeque<(u64, Event)>,
@@ -58,22 +58,22 @@ impl Ledger {
         self.durable = true;
     }
 
-    /// Restores totals that a former process saved; called before any change.
+    /// Restores totals saved by a previous process; must be called before any change.
     pub(super) fn restore<T>(&mut self, change: impl FnOnce(&mut Totals) -> T) -> T {
         change(Arc::make_mut(&mut self.committed))
     }
 
-    /// Totals that may be shown.
+    /// Totals that may be exposed.
     pub(super) fn committed(&self) -> &Totals {
         &self.committed
     }
 
-    /// Totals with everything that was read.
+    /// Totals of everything read.
     pub(super) fn pending(&self) -> &Arc<Totals> {
         self.pending.as_ref().unwrap_or(&self.committed)
     }
 
-    /// Changes the totals. The change's events go to `events` now, or are returned by [`Self::saved`] later.
+    /// Changes the totals. The events of the change are added to `events` now or returned by [`Self::saved`] later.
     pub(super) fn change(
         &mut self,
         events: &mut Vec<Event>,
@@ -90,14 +90,14 @@ impl Ledger {
         self.events.extend(held.into_iter().map(|event| (self.revision, event)));
     }
 
-    /// Takes over events that `old` still held.
+    /// Takes over the events that `old` still holds.
     pub(super) fn inherit(&mut self, old: &mut Self) {
         self.touch();
         let revision = self.revision;
         self.events.extend(old.events.drain(..).map(|(_, event)| (revision, event)));
     }
 
-    /// Notes a change of something else that is saved with the totals.
+    /// Records a change to other data that is saved with the totals.
     pub(super) fn touch(&mut self) {
         self.revision = self.revision.saturating_add(1);
     }
@@ -112,7 +112,7 @@ impl Ledger {
         self.durable && self.saved < self.revision
     }
 
-    /// Commits `totals`, which were pending at `revision` and are saved (or can't be). Returns the events until then.
+    /// Commits `totals`, which were pending at `revision` and are now saved (or can't be). Returns the events up to that revision.
     pub(super) fn saved(&mut self, revision: u64, totals: Arc<Totals>) -> Vec<Event> {
         if revision < self.saved {
             return Vec::new();
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn changes_to_be_saved_are_committed_after_that() {
+    fn changes_are_committed_only_after_they_are_saved() {
         let mut ledger = ledger(true);
         assert!(!ledger.is_unsaved());
         assert_eq!(lose(&mut ledger, 3), []);
         assert_eq!((ledger.committed().lost, ledger.pending().lost, ledger.is_unsaved()), (0, 3, true));
         let (revision, copy) = (ledger.revision(), Arc::clone(ledger.pending()));
         lose(&mut ledger, 4);
-        // The first change was written meanwhile; the second one was not.
+        // The first change has been saved in the meantime; the second has not.
         assert_eq!(ledger.saved(revision, copy), [Event::EntriesLost { count: 3 }]);
         assert_eq!((ledger.committed().lost, ledger.is_unsaved()), (3, true));
         let (revision, copy) = (ledger.revision(), Arc::clone(ledger.pending()));

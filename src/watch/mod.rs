@@ -1,7 +1,6 @@
-//! State machine and metrics of a target. Pure: updates target state from timestamped observations, without I/O.
+//! State machine and metrics of a target, updated from timestamped observations without I/O.
 //!
-//! [`Target`] owns all state of one target and changes them in one place, `Target::step`. What is to be logged is
-//! returned as [`Event`]s.
+//! [`Target`] owns all state of one target. Observations change it in one place, `Target::step`, which returns the [`Event`]s to log.
 
 mod account;
 mod attribution;

@@ -1,4 +1,4 @@
-//! Observations: input of a target's step, and what the step returns.
+//! Observations and reactions: the input and output of a target's step.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use crate::guard::{GuardReport, Order};
 use crate::parse::{BusyKind, Command, Info, RunningFunction, Settings, SlowScriptLine, SlowlogReply};
 use crate::text::Trouble;
 
-/// Something that a connection or a log file reports about a target.
+/// Information about a target from a connection or a log file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Observation {
-    /// A new connection was made; nothing was sent on it yet.
+    /// A new connection was established; nothing has been sent on it yet.
     Connected {
-        /// Number of addresses of the host name, of one family.
+        /// Number of addresses of the host name, in one address family.
         addresses: usize,
     },
-    /// An ordinary reply came to a request that a BUSY server rejects.
+    /// A request that a BUSY server rejects got an ordinary reply.
     Answered {
         /// Time at which the request was sent.
         since: Mono,
     },
-    /// A reply came that the server also gives while it is BUSY: FUNCTION STATS, or an error that the server finds before
-    /// it checks for BUSY (no permission, unknown command and the like).
+    /// A request got a reply that the server also sends while it is BUSY: the reply to FUNCTION STATS, or an error found before
+    /// the server checks for BUSY (no permission, unknown command and the like).
     Inconclusive,
-    /// A reply of any kind to the heartbeat came.
+    /// The heartbeat got a reply of any kind.
     Heartbeat {
-        /// Time from sending to the reply.
+        /// Time from sending the heartbeat to reading the reply.
         round_trip: Duration,
     },
-    /// A request has had no reply for longer than `--heartbeat.blocked-after`, and connections are accepted.
+    /// A request has been unanswered for longer than `--heartbeat.blocked-after`, but connections are accepted.
     Silent {
         /// Time at which the request was sent.
         since: Mono,
@@ -51,7 +51,7 @@ pub(crate) enum Observation {
     },
     /// The server rejected the exporter's credentials.
     Unauthorized {
-        /// Reason, and what to do.
+        /// Reason and remedy.
         detail: String,
     },
     /// The server can't be reached.
@@ -68,12 +68,12 @@ pub(crate) enum Observation {
     /// The server sent an unexpected reply.
     UnexpectedReply {
         command: &'static str,
-        /// Part of the reply, or the reason for which it cannot be parsed.
+        /// Part of the reply, or the reason it can't be parsed.
         detail: String,
     },
     /// SLOWLOG GET was answered.
     Slowlog(SlowlogReply),
-    /// The reply to SLOWLOG GET exceeded the limit on replies.
+    /// The reply to SLOWLOG GET exceeded the size limit.
     SlowlogTooLarge,
     /// The connection broke before SLOWLOG GET was answered.
     SlowlogBroken,
@@ -83,7 +83,7 @@ pub(crate) enum Observation {
     SlowlogLength(u64),
     /// INFO was answered.
     Info(Box<Info>),
-    /// INFO can't be read: the identity of the server is unknown.
+    /// INFO can't be read, so the identity of the server is unknown.
     InfoUnavailable,
     /// CONFIG GET was answered.
     Settings(Settings),
@@ -102,18 +102,18 @@ pub(crate) enum Observation {
     /// A feature was tried.
     Capability {
         feature: Feature,
-        /// Reason for which it is not available; `None` if it is.
+        /// Reason it is not available; `None` if it is.
         absence: Option<Absence>,
-        /// The reason in words, and what to do about it; `None` if such servers lack the feature.
+        /// Description of the reason and its remedy; `None` if servers of this version lack the feature.
         trouble: Option<Trouble>,
     },
-    /// The connection was lost before a command was answered, after others were.
+    /// The connection was lost before this command was answered, but after others were.
     LostAt(Command),
-    /// The guard has acted, or its connection reports something.
+    /// A report from the guard's connection.
     Guard(GuardReport),
 }
 
-/// Request of a step to the connection.
+/// Instruction of a step to the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Continue as planned.
@@ -122,7 +122,7 @@ pub(crate) enum Next {
     ReadOn,
     /// Identify the server, and read the slow log again.
     Identify,
-    /// Send the kill of the guard.
+    /// Send the guard's kill command.
     Kill(Order),
 }
 
@@ -131,6 +131,6 @@ pub(crate) enum Next {
 pub(crate) struct Reaction {
     /// Events to log.
     pub(crate) events: Vec<Event>,
-    /// Request to the connection.
+    /// Instruction to the connection.
     pub(crate) next: Next,
 }

@@ -1,21 +1,21 @@
-//! Reasons for which a server can't be reached.
+//! Reasons a server can't be reached.
 
-/// Reason for which a server can't be reached. It selects the remedy.
+/// Reason a server can't be reached, which determines the remedy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum OutageReason {
     /// The host name has no address.
     Name,
-    /// Nothing listens at the address.
+    /// Nothing is listening at the address.
     Refused,
-    /// The exporter's process may not open the socket.
+    /// The exporter's process is not permitted to open the socket.
     Permission,
-    /// `allow` of the module or of the `discover` entry does not admit the address.
+    /// `allow` in the module or in the `discover` entry does not permit the address.
     NotAllowed,
-    /// Nothing comes back.
+    /// No response was received.
     Silence,
     /// The TLS handshake failed.
     Tls {
-        /// Remedy, whole sentences; empty if there is none.
+        /// Remedy in complete sentences; empty if there is none.
         remedy: &'static str,
     },
     /// The peer is an HTTP server.
@@ -39,11 +39,11 @@ pub(crate) enum OutageReason {
     Other,
 }
 
-/// Reason for which a server can't be reached, and the same in words.
+/// Reason a server can't be reached, with a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outage {
     pub(crate) reason: OutageReason,
-    /// One clause without a full stop.
+    /// Description: one clause without a full stop.
     pub(crate) detail: String,
 }
 

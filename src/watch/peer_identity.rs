@@ -1,21 +1,21 @@
-//! Identity of a server, as far as a connection to it shows.
+//! Identity of a server, as far as a connection reveals it.
 
 use core::net::SocketAddr;
 
-/// Server at the other end of a connection, as far as the connection identifies it.
+/// Identity of the server at the other end of a connection, as far as the connection reveals it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PeerIdentity {
     pub(crate) socket: SocketAddr,
     /// True if the socket is local.
     pub(crate) is_local: bool,
-    /// True with TLS. One socket may then lead to several servers, by the name that the client sends.
+    /// True if the connection uses TLS. Several servers may then share a socket address, selected by the name that the client sends.
     pub(crate) tls: bool,
     pub(crate) run_id: Option<String>,
 }
 
 impl PeerIdentity {
-    /// True if both are one server. An equal `run_id`, which a server can copy and a failover moves, is only enough at the
-    /// same port of this machine.
+    /// True if both are the same server. At different addresses, an equal `run_id` is sufficient only on the same port of this
+    /// machine: a server can copy a `run_id`, and a failover moves it.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         let one_process = self.run_id.is_some() && self.run_id == other.run_id;
         if self.socket == other.socket {

@@ -1,21 +1,21 @@
-//! Longest call of the last minutes, in bounded memory.
+//! Longest call of the last 10 minutes, in bounded memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::series::LastCall;
 
-/// Period over which the longest call is kept, in seconds.
+/// Period for which the longest call is kept, in seconds.
 const PERIOD: u64 = 600;
 
-/// Calls that end within this number of seconds of each other share an element; their number is bounded by that.
+/// Calls that end within this number of seconds of each other share an element, which bounds the number of elements.
 const STEP: u64 = 10;
 
-/// Calls of the last 10 minutes that are longer than all later ones: the first is the longest, and the others replace it one
-/// after the other. At most one per [`STEP`] seconds. In memory only, never in the state file.
+/// Calls of the last 10 minutes that are longer than all later ones, at most one per [`STEP`] seconds. The first is the
+/// longest; when it expires, the next one replaces it. In memory only, never in the state file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RecentCalls {
-    /// By their end, in rising order; durations fall.
+    /// Calls by ascending end and descending duration.
     calls: VecDeque<LastCall>,
 }
 
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_maximum_and_memory_is_bounded(
+        fn the_longest_call_is_the_maximum_and_memory_is_bounded(
             calls in prop::collection::vec((0_u64..5, 1_u64..50), 1..2000),
         ) {
             let (mut recent, mut all, mut now) = (RecentCalls::default(), Vec::new(), 10_000);
@@ -81,7 +81,7 @@ mod tests {
                 recent.add(call(now, millis));
                 all.push(call(now, millis));
                 let expected = all.iter().filter(|call| is_recent(call, now)).map(|call| call.duration).max();
-                // A call that follows a longer one within the step may be missing when that one expires.
+                // A call that ends within a step of a longer one may be missing when the longer one expires.
                 let later = |call: &&LastCall| is_recent(call, now + STEP);
                 let at_least = all.iter().filter(later).map(|call| call.duration).max();
                 let longest = recent.longest(now);

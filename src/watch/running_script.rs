@@ -4,23 +4,23 @@ use crate::clock::Mono;
 use crate::parse::BusyKind;
 use crate::script::{Identity, Origin};
 
-/// Script or function that runs and blocks the server.
+/// Script or function that is running and blocks the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunningScript {
-    /// Script or function.
+    /// Kind of call: script or function.
     pub(crate) kind: BusyKind,
-    /// Its identity.
+    /// Identity of the script or function.
     pub(crate) script: Identity,
 }
 
 impl RunningScript {
-    /// Function with the name that FUNCTION STATS gives.
+    /// Creates a running function with the name reported by FUNCTION STATS.
     #[must_use]
     pub(crate) fn function(name: &[u8]) -> Self {
         Self { kind: BusyKind::Function, script: Identity::from_function(name) }
     }
 
-    /// Script or function that the server's log names: by SHA1 if `name` is one, else by the function's name.
+    /// Creates a running script or function from its name in the server's log: a script if `name` is a SHA1, otherwise a function.
     #[must_use]
     pub(crate) fn logged(name: &str) -> Self {
         Identity::from_sha1(name.as_bytes(), Origin::Server)
@@ -33,6 +33,6 @@ impl RunningScript {
 pub(crate) struct Running {
     /// The script or function.
     pub(crate) running_script: RunningScript,
-    /// Latest time at which it can have started, by the source that named it.
+    /// Latest time at which it can have started, according to the source that named it.
     pub(crate) began: Mono,
 }

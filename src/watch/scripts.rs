@@ -1,4 +1,4 @@
-//! Counters of a target's scripts: from a slow log entry to its bucket.
+//! Counters of a target's scripts, updated from slow log entries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Catalogue, Identity, Label, Labels, ScriptCommand};
 
-/// Part of a target's scripts that is kept across restarts of the exporter.
+/// Script counters kept across restarts of the exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedScripts {
@@ -38,7 +38,7 @@ impl SavedScripts {
         any
     }
 
-    /// Drops the counters of single scripts, and keeps those of all together. Returns true if there were any.
+    /// Drops the counters of individual scripts and keeps the totals. Returns true if there were any.
     pub(super) fn forget_each(&mut self) -> bool {
         let (known, series) = (std::mem::take(&mut self.known), std::mem::take(&mut self.series));
         !known.is_empty() || !series.is_empty()
@@ -56,7 +56,7 @@ pub(crate) struct Scripts {
     labels: Labels,
     /// Series by command and script label.
     series: BTreeMap<(ScriptCommand, Label), Series>,
-    /// Number of slow calls by command and severity; every pair exists.
+    /// Number of slow calls by command and severity; every pair is present.
     slow_calls: BTreeMap<(ScriptCommand, Severity), u64>,
     /// Number of calls counted under `other`.
     overflow: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Scripts {
     script_entries: u64,
     /// Number of other slow log entries.
     other_entries: u64,
-    /// Begin of the account, as time since the Unix epoch by the exporter's clock.
+    /// Start of counting, as time since the Unix epoch by the exporter's clock.
     created: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Scripts {
         }
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the counters to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedScripts {
         SavedScripts {
@@ -103,8 +103,8 @@ impl Scripts {
         }
     }
 
-    /// Restores what a former process saved; called before any call is counted. Scripts over the limit on labels are added
-    /// to `other`. Returns false if the bounds of the histograms have changed: the histograms start at 0 again then.
+    /// Restores the counters saved by a previous process; must be called before any call is counted. Scripts beyond the label limit
+    /// are added to `other`. Returns false if the histogram bounds have changed, in which case the histograms start at 0 again.
     pub(super) fn restore(&mut self, saved: SavedScripts) -> bool {
         self.labels.restore(saved.known);
         let mut same = *self.buckets == *saved.buckets;
@@ -125,8 +125,8 @@ impl Scripts {
         same
     }
 
-    /// Counts at `now` a slow log entry whose call ended at `ended_at` by the exporter's clock, and `is_undetected` if only the slow
-    /// log distinguishes it from the call before. Returns the call if it is slow.
+    /// Counts a slow log entry at `now`. Its call ended at `ended_at` by the exporter's clock; `is_undetected` is true if only
+    /// the slow log distinguishes the call from the previous one. Returns the call if it is slow.
     pub(super) fn count(
         &mut self,
         entry: &Entry,
@@ -154,7 +154,7 @@ impl Scripts {
         self.slow_call(entry, ended_at, label)
     }
 
-    /// Returns a call that is not counted, if it is slow.
+    /// Returns the call of an entry without counting it, if it is slow.
     pub(super) fn uncounted(&self, entry: &Entry, ended_at: u64) -> Option<SlowCall> {
         self.slow_call(entry, ended_at, entry.call.as_ref()?.script.label.clone())
     }
@@ -174,12 +174,12 @@ impl Scripts {
         })
     }
 
-    /// Adds the SHA1 that the server named to a script of which only the fingerprint was known.
+    /// Adds the SHA1 reported by the server to a script known only by its fingerprint.
     pub(super) fn resolve(&mut self, label: &Label, sha1: &Identity) {
         self.labels.resolve(label, sha1);
     }
 
-    /// Begin of the account, as time since the Unix epoch by the exporter's clock.
+    /// Start of counting, as time since the Unix epoch by the exporter's clock.
     #[must_use]
     pub(crate) fn created(&self) -> Duration {
         self.created
@@ -196,13 +196,13 @@ impl Scripts {
         self.series.iter().map(|((command, label), series)| (*command, label, series))
     }
 
-    /// Number of slow calls by command and severity; every pair exists.
+    /// Number of slow calls by command and severity; every pair is present.
     pub(crate) fn slow_calls(&self) -> impl Iterator<Item = (ScriptCommand, Severity, u64)> {
         self.slow_calls.iter().map(|((command, severity), count)| (*command, *severity, *count))
     }
 
-    /// Returns the label under which calls of a script are counted that was named while it ran: its own, or that of a cut body
-    /// which is known to be the same script.
+    /// Returns the label under which calls of a script named while it was running are counted: its own label, or the label of a
+    /// truncated body known to be the same script.
     #[must_use]
     pub(crate) fn label_of(&self, script: &Identity, names: &Catalogue) -> Label {
         let is_same = |known: &&Identity| script.sha1.is_some() && names.named(known).sha1 == script.sha1;
@@ -221,7 +221,7 @@ impl Scripts {
         self.overflow
     }
 
-    /// Number of slow log entries that were script calls, and of others.
+    /// Number of slow log entries that were script calls, and number of other entries.
     #[must_use]
     pub(crate) fn entries(&self) -> (u64, u64) {
         (self.script_entries, self.other_entries)
@@ -248,7 +248,7 @@ mod tests {
         Scripts::new(slow, [0.5, 1.0, 2.0].into(), max, Unix::default())
     }
 
-    /// Counts an entry of a server whose clock is the exporter's.
+    /// Counts an entry of a server with the same clock as the exporter.
     fn count(scripts: &mut Scripts, entry: &Entry) -> Option<SlowCall> {
         scripts.count(entry, entry.ended_at, false, Unix::default())
     }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_has_the_label_of_the_calls_that_are_known_to_be_of_it() {
+    fn the_running_script_has_the_label_of_its_known_calls() {
         let body = "x".repeat(140);
         let cut = format!("{}... (12 more bytes)", "x".repeat(128));
         let content = body.as_bytes().to_vec();
@@ -285,7 +285,7 @@ mod tests {
         let running = Identity::from_sha1(sha1.as_str().as_bytes(), crate::script::Origin::Server).unwrap();
         let mut scripts = scripts(10);
         let label = |scripts: &Scripts, names: &Catalogue| scripts.label_of(&running, names).to_string();
-        assert_eq!(label(&scripts, &named), running.label.as_str(), "no call of it was counted");
+        assert_eq!(label(&scripts, &named), running.label.as_str(), "none of its calls was counted");
         let cut = count(&mut scripts, &entry(1500, &["EVAL", &cut, "0"])).unwrap().label;
         assert_eq!(
             label(&scripts, &Catalogue::default()),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_inside_scripts_are_no_calls() {
+    fn commands_inside_scripts_are_not_calls() {
         let mut scripts = scripts(10);
         assert!(count(&mut scripts, &entry(5000, &["KEYS", "*"])).is_none());
         assert_eq!(scripts.entries(), (0, 1));

@@ -1,4 +1,4 @@
-//! Counters of one script as run by one command.
+//! Counters of one script run by one command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::clock::Unix;
 use crate::parse::Entry;
 use crate::script::{Label, ScriptCommand};
 
-/// Latest call of a severity.
+/// End and duration of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LastCall {
@@ -24,7 +24,7 @@ pub(crate) struct LastCall {
     pub(crate) duration: Duration,
 }
 
-/// Call that stands for those of its bucket.
+/// Call that represents its histogram bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exemplar {
     /// Id of the slow log entry.
@@ -34,7 +34,7 @@ pub(crate) struct Exemplar {
     pub(crate) call: LastCall,
 }
 
-/// Exemplars by the index of their bucket, ascending. There are few.
+/// Exemplars by ascending bucket index; a list, because there are few.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Exemplars(Vec<(usize, Exemplar)>);
 
@@ -60,26 +60,26 @@ impl Exemplars {
     }
 }
 
-/// Counters of one script as run by one command.
+/// Counters of one script run by one command.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     /// Run times of all calls in the slow log.
     pub(crate) durations: Histogram,
     /// Latest call of each severity.
     pub(crate) last: BTreeMap<Severity, LastCall>,
-    /// Severities whose latest call only the slow log distinguishes from the call before; in memory only, never in the state file.
+    /// Severities for which only the slow log distinguishes the latest call from the previous one; in memory only, never in the state file.
     pub(crate) undetected: BTreeSet<Severity>,
-    /// Number of calls of each severity; a critical call counts in both. Missing means 0.
+    /// Number of calls of each severity; a critical call is counted in both. Missing means 0.
     pub(crate) slow_calls: BTreeMap<Severity, u64>,
     /// Longest run time.
     pub(crate) longest: Duration,
-    /// Ends of the first and of the latest call, in whole seconds since the Unix epoch by the exporter's clock.
+    /// Ends of the first and the latest call, in whole seconds since the Unix epoch by the exporter's clock.
     pub(crate) seen: (u64, u64),
     /// Latest call in each bucket of `durations`; in memory only, never in the state file.
     pub(crate) exemplars: Exemplars,
-    /// First count, as time since the Unix epoch by the exporter's clock.
+    /// Time of the first count, since the Unix epoch by the exporter's clock.
     pub(crate) created: Duration,
-    /// Longest calls of the last minutes.
+    /// Longest calls of the last 10 minutes.
     recent: RecentCalls,
     /// Callers.
     pub(crate) callers: Callers,
@@ -97,7 +97,7 @@ pub(super) struct SavedSeries {
     longest: Duration,
     seen: (u64, u64),
     pub(super) created: Duration,
-    /// Files of format version 1 have none.
+    /// Missing in files of format version 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     callers: Vec<(Caller, Calls)>,
 }
@@ -126,7 +126,7 @@ impl Series {
         }
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the part to keep across restarts of the exporter.
     pub(super) fn saved(&self, command: ScriptCommand, script: &Label) -> SavedSeries {
         SavedSeries {
             command,
@@ -171,7 +171,7 @@ impl Series {
         }
     }
 
-    /// Adds saved counters, with the histogram only if it has the `same_buckets`. Returns true if the histogram was added.
+    /// Adds saved counters, including the histogram if `same_buckets` is true. Returns true if the histogram was added.
     pub(super) fn add_saved(&mut self, saved: &SavedSeries, same_buckets: bool) -> bool {
         self.created = self.created.min(saved.created);
         self.callers.add_saved(&saved.callers);

@@ -1,4 +1,4 @@
-//! Facts that the server reports: INFO, CONFIG and the length of its slow log.
+//! Facts reported by the server: INFO, CONFIG and the length of its slow log.
 
 use std::time::Duration;
 
@@ -8,28 +8,29 @@ use super::clock_offset::ClockOffset;
 use crate::clock::Timestamps;
 use crate::parse::{ErrorStats, Info, InfoField, Settings};
 
-/// Latest facts that the server reported; missing until it does.
+/// Latest facts reported by the server; each is missing until it is reported.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerFacts {
     /// Latest sections of INFO.
     info: Info,
-    /// Error counts, without the BUSY errors that the exporter caused itself.
+    /// Error counts, excluding the BUSY errors caused by the exporter itself.
     errors: Option<ErrorStats>,
     /// `errorstat_BUSY` as last reported.
     busy_reported: u64,
-    /// The exporter's own BUSY errors at the time of that report.
+    /// Number of the exporter's own BUSY errors at the time of that report.
     own_when_reported: u64,
-    /// The exporter's own BUSY errors that the server's count does not contain, because it was reset since.
+    /// Number of the exporter's own BUSY errors not included in the server's count, because they precede a
+    /// reset or came from another server.
     own_not_contained: u64,
-    /// CONFIG.
+    /// Settings from CONFIG GET.
     settings: Settings,
-    /// SLOWLOG LEN.
+    /// Number of entries in the slow log, from SLOWLOG LEN.
     slowlog_length: Option<u64>,
     /// Difference between the server's clock and this machine's.
     clock_offset: ClockOffset,
 }
 
-/// Part that is kept across restarts of the exporter: it separates the exporter's own BUSY errors from those of clients.
+/// Part of the facts that is kept across restarts of the exporter, to separate the exporter's own BUSY errors from those of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedServer {
@@ -43,7 +44,7 @@ pub(crate) struct SavedServer {
 }
 
 impl ServerFacts {
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the part to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedServer {
         SavedServer {
@@ -55,7 +56,7 @@ impl ServerFacts {
         }
     }
 
-    /// Restores what a former process saved.
+    /// Restores the facts saved by a previous process.
     #[must_use]
     pub(crate) fn restored(saved: SavedServer) -> Self {
         let mut info = Info { run_id: saved.run_id, ..Info::default() };
@@ -75,13 +76,13 @@ impl ServerFacts {
         &self.info
     }
 
-    /// Error counts, without the BUSY errors that the exporter caused itself.
+    /// Error counts, excluding the BUSY errors caused by the exporter itself.
     #[must_use]
     pub(crate) fn errors(&self) -> Option<ErrorStats> {
         self.errors
     }
 
-    /// CONFIG.
+    /// Settings from CONFIG GET.
     #[must_use]
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -98,8 +99,8 @@ impl ServerFacts {
         self.clock_offset.seconds()
     }
 
-    /// Converts a time of the server's clock (whole seconds since the Unix epoch) to this machine's, as far as the difference is
-    /// known. Differences below 0.5 s count as none: INFO is read a moment after the server wrote it.
+    /// Converts a time by the server's clock (whole seconds since the Unix epoch) to this machine's clock, if the difference is
+    /// known. Differences below 0.5 s are ignored, because INFO is read slightly after the server wrote it.
     #[must_use]
     pub(super) fn local_seconds(&self, theirs: u64) -> u64 {
         let ahead = self.clock_ahead().unwrap_or_default();
@@ -107,23 +108,23 @@ impl ServerFacts {
         if ahead > 0.0 { theirs.saturating_sub(span) } else { theirs.saturating_add(span) }
     }
 
-    /// Forgets INFO, which can no longer be read.
+    /// Clears INFO, which can no longer be read.
     pub(super) fn forget_info(&mut self) {
         self.info = Info::default();
         self.errors = None;
     }
 
-    /// Forgets CONFIG, which can no longer be read.
+    /// Clears the settings, which can no longer be read.
     pub(super) fn forget_settings(&mut self) {
         self.settings = Settings::default();
     }
 
-    /// Forgets SLOWLOG LEN, which can no longer be read.
+    /// Clears the length of the slow log, which can no longer be read.
     pub(super) fn forget_slowlog_length(&mut self) {
         self.slowlog_length = None;
     }
 
-    /// Adds settings from CONFIG.
+    /// Adds settings from CONFIG GET.
     pub(super) fn set_settings(&mut self, settings: Settings) {
         self.settings.merge(settings);
     }
@@ -133,12 +134,12 @@ impl ServerFacts {
         self.slowlog_length = Some(entries);
     }
 
-    /// Adds INFO. `own_busy` is the number of BUSY errors that the exporter has caused so far, `own_busy_elsewhere` that of
-    /// those before the present connection.
+    /// Adds INFO. `own_busy` is the number of BUSY errors that the exporter has caused so far, `own_busy_elsewhere` the number
+    /// it had caused before the current connection.
     pub(super) fn set_info(&mut self, info: Info, own_busy: u64, own_busy_elsewhere: u64, now: Timestamps) {
         let known = info.run_id.is_some() && self.info.run_id.is_some();
         if known && info.run_id != self.info.run_id {
-            // Another server answers: facts about the former one don't hold.
+            // Another server answers; facts about the previous one no longer apply.
             *self = Self { own_not_contained: own_busy_elsewhere, ..Self::default() };
         }
         if let Some(errors) = info.errors {
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exporters_own_busy_errors_are_taken_off() {
+    fn the_exporters_own_busy_errors_are_subtracted() {
         let mut facts = ServerFacts::default();
         facts.set_info(info("a", 10, 5), 0, 0, NOW);
         assert_eq!(busy(&facts), 5);
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_the_servers_clock_become_this_machines() {
+    fn server_times_are_converted_to_the_local_clock() {
         assert_eq!(ServerFacts::default().local_seconds(1500), 1500, "unknown until INFO has it");
         for (theirs_now, expected) in [(1600, 900), (400, 2100), (1000, 1500), (999, 1501)] {
             let mut facts = ServerFacts::default();

@@ -10,14 +10,14 @@ use crate::script::{Call, Label};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Severity {
-    /// At or over `--slow.warning`.
+    /// At or above `--slow.warning`.
     Warning,
-    /// At or over `--slow.critical`.
+    /// At or above `--slow.critical`.
     Critical,
 }
 
 impl Severity {
-    /// Both severities, rising.
+    /// Both severities, in ascending order.
     pub(crate) const ALL: [Self; 2] = [Self::Warning, Self::Critical];
 
     /// Value of the label `severity`.
@@ -35,7 +35,7 @@ impl Severity {
 pub(crate) struct Thresholds {
     /// Minimum duration of a call of severity `warning`.
     pub(crate) warning: Duration,
-    /// Minimum duration of a call of severity `critical`, which counts as `warning` too.
+    /// Minimum duration of a call of severity `critical`, which is also counted as `warning`.
     pub(crate) critical: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Thresholds {
     }
 }
 
-/// A script call at or over a threshold.
+/// A script call at or above a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SlowCall {
@@ -68,7 +68,7 @@ pub(crate) struct SlowCall {
     pub(crate) duration: Duration,
     /// Address of the client.
     pub(crate) client: String,
-    /// Name that the client gave itself.
+    /// Name set by the client.
     pub(crate) client_name: String,
     /// First keys, if `--web.show-keys` is set; never in a log line or the state file.
     #[serde(skip)]

@@ -4,18 +4,18 @@ use super::episode::Episode;
 use super::outage::{Outage, OutageReason};
 use crate::parse::BusyKind;
 
-/// State of a target, without what it carries; the value of the label `state`.
+/// State of a target without its data; the value of the label `state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum StateKind {
     /// The server answers.
     Ok,
-    /// The server accepts connections and answers nothing.
+    /// The server accepts connections but answers nothing.
     Blocked,
     /// The server answers BUSY.
     Busy(BusyKind),
-    /// The server answered BUSY in this blockage, and answers nothing since.
+    /// The server answered BUSY in this blockage and has answered nothing since.
     BusySilent,
-    /// The server loads its data set.
+    /// The server is loading its data set.
     Loading,
     /// The server rejects the exporter's credentials.
     Unauthorized,
@@ -53,33 +53,33 @@ impl StateKind {
         }
     }
 
-    /// True if the server is there and accepts the exporter, blocked and BUSY included.
+    /// True if the server is reachable and accepts the exporter's credentials, even if it is blocked or BUSY.
     #[must_use]
     pub(crate) const fn is_up(self) -> bool {
         !matches!(self, Self::Unauthorized | Self::Unreachable)
     }
 }
 
-/// State of a target, with what is known only in that state.
+/// State of a target, with the data of that state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum State {
-    /// The target was never tried.
+    /// The target has not been tried.
     #[default]
     Untried,
     /// The server answers.
     Ok,
-    /// The server accepts connections and answers nothing.
+    /// The server accepts connections but answers nothing.
     Blocked(Episode),
     /// The server answers BUSY.
     Busy(BusyKind, Episode),
-    /// The server answered BUSY in this blockage, and answers nothing since: either the same call executes one long command,
-    /// or it has ended and another one runs. The kind is that of the last BUSY reply.
+    /// The server answered BUSY in this blockage and has answered nothing since: either the same call is executing one long
+    /// command, or it has ended and another one is running. The kind is that of the last BUSY reply.
     BusySilent(BusyKind, Episode),
-    /// The server loads its data set.
+    /// The server is loading its data set.
     Loading,
     /// The server rejects the exporter's credentials.
     Unauthorized {
-        /// Reason, and what to do.
+        /// Reason and remedy.
         detail: String,
     },
     /// The server can't be reached.
@@ -87,7 +87,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// Kind of the state. A target that was never tried counts as unreachable.
+    /// Kind of the state. A target that has not been tried counts as unreachable.
     #[must_use]
     pub(crate) const fn kind(&self) -> StateKind {
         match self {
@@ -101,13 +101,13 @@ impl State {
         }
     }
 
-    /// True if the target has been tried, with whatever result.
+    /// True if the target has been tried, with any result.
     #[must_use]
     pub(crate) const fn is_tried(&self) -> bool {
         !matches!(self, Self::Untried)
     }
 
-    /// Reason for the state, in those that have one.
+    /// Reason for the state, if it has one.
     #[must_use]
     pub(crate) fn detail(&self) -> Option<&str> {
         match self {
@@ -116,7 +116,7 @@ impl State {
         }
     }
 
-    /// Reason for which the server can't be reached, in that state.
+    /// Reason the server can't be reached, in the state `Unreachable`.
     #[must_use]
     pub(super) const fn outage_reason(&self) -> Option<OutageReason> {
         match self {
@@ -125,7 +125,7 @@ impl State {
         }
     }
 
-    /// The blockage that is not over.
+    /// The blockage in progress.
     pub(super) const fn episode(&self) -> Option<&Episode> {
         match self {
             Self::Blocked(episode) | Self::Busy(_, episode) | Self::BusySilent(_, episode) => Some(episode),
@@ -133,7 +133,7 @@ impl State {
         }
     }
 
-    /// The blockage that is not over.
+    /// The blockage in progress.
     pub(super) const fn episode_mut(&mut self) -> Option<&mut Episode> {
         match self {
             Self::Blocked(episode) | Self::Busy(_, episode) | Self::BusySilent(_, episode) => Some(episode),

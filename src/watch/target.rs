@@ -1,4 +1,4 @@
-//! All state of one target. Only [`Target::step`] changes them.
+//! All state of one target. Observations change it only through [`Target::step`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,19 +28,19 @@ use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
 use crate::script::NamedScript;
 use crate::text::Trouble;
 
-/// Minimum interval of heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
+/// Minimum interval between heartbeats that cause an error on the server (BUSY, LOADING, MASTERDOWN).
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval at which the same unexpected reply is logged again.
 const REMIND_AFTER: Duration = Duration::from_secs(600);
 
-/// Minimum interval between logs of different unexpected replies to the same command.
+/// Minimum interval between log messages about different unexpected replies to the same command.
 const LOG_ANOTHER_AFTER: Duration = Duration::from_secs(60);
 
-/// Minimum interval between logs of lost entries.
+/// Minimum interval between log messages about lost entries.
 const LOG_LOST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Time for which a target counts as losing entries after it lost some.
+/// Time after the last loss of entries for which a target is considered to be losing entries.
 const LOSING: Duration = Duration::from_secs(3600);
 
 /// Command of a heartbeat.
@@ -48,14 +48,14 @@ const LOSING: Duration = Duration::from_secs(3600);
 pub(crate) enum Heartbeat {
     /// PING.
     Ping,
-    /// MULTI and EXEC. While the server is BUSY, MULTI works and EXEC is answered EXECABORT, which the server does not
+    /// MULTI and EXEC. While the server is BUSY, MULTI succeeds and EXEC is answered with EXECABORT, which the server does not
     /// count as a BUSY error (measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2).
     Transaction,
-    /// SLOWLOG LEN, for users without permission for the others.
+    /// SLOWLOG LEN, for users without permission for the other commands.
     SlowlogLen,
 }
 
-/// Heartbeats by preference, with the features that they need.
+/// Heartbeats in order of preference, with the features they need.
 const HEARTBEATS: [(Heartbeat, Feature); 3] = [
     (Heartbeat::Ping, Feature::Ping),
     (Heartbeat::Transaction, Feature::Transaction),
@@ -68,26 +68,26 @@ const HEARTBEATS: [(Heartbeat, Feature); 3] = [
 pub(crate) struct SavedTarget {
     account: SavedAccount,
     scripts: SavedScripts,
-    /// Number of slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were overwritten or reset before they could be read, or that are unreadable.
     lost: u64,
-    /// Number of unreadable entries among the lost.
+    /// Number of unreadable entries among the lost ones.
     #[serde(default)]
     unreadable: u64,
     server: SavedServer,
     /// Number of BUSY errors that the exporter itself caused.
     busy_replies: u64,
-    /// Ended incidents; files of former versions have none.
+    /// Ended incidents; missing in files of earlier versions.
     #[serde(default)]
     incidents: Vec<Incident>,
     #[serde(default, skip_serializing_if = "SavedGuard::is_empty")]
     guard: SavedGuard,
-    /// Latest slow calls; files of format version 1 have none.
+    /// Latest slow calls; missing in files of format version 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     latest: Vec<(SlowCall, bool)>,
 }
 
 impl SavedTarget {
-    /// Removes addresses and names of clients, which a former process saved without `--web.hide-clients`.
+    /// Removes client addresses and names, which a previous process without `--web.hide-clients` may have saved.
     pub(crate) fn hide_clients(&mut self) {
         self.scripts.forget_callers();
         for incident in &mut self.incidents {
@@ -99,8 +99,8 @@ impl SavedTarget {
         }
     }
 
-    /// Drops the least valuable part: positions in the logs of other servers, or else the latest calls, the callers, the
-    /// incidents, or the counters of single scripts. Returns false if all are empty.
+    /// Drops the least valuable part that is not empty, in this order: positions in the logs of other servers, latest calls,
+    /// callers, incidents, counters of individual scripts. Returns false if all are empty.
     pub(crate) fn shorten(&mut self) -> bool {
         self.account.forget_others()
             || !std::mem::take(&mut self.latest).is_empty()
@@ -113,9 +113,9 @@ impl SavedTarget {
 /// Snapshot of a target, to be saved.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    /// Grows with every change that has to be saved immediately.
+    /// Incremented by every change that has to be saved immediately.
     pub(crate) revision: u64,
-    /// True if a server was ever identified or its log read: otherwise there is nothing to keep.
+    /// True if a server was ever identified or its log was ever read; otherwise there is nothing to keep.
     pub(crate) begun: bool,
     account: SavedAccount,
     totals: Arc<Totals>,
@@ -126,7 +126,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns what is written to the state file.
+    /// Returns the content for the state file.
     pub(crate) fn saved(&self) -> SavedTarget {
         SavedTarget {
             account: self.account.clone(),
@@ -148,35 +148,35 @@ pub(crate) struct Target {
     liveness: Liveness,
     /// Position in the slow log, which separates new entries from counted ones.
     account: Account,
-    /// Totals from the slow log: those shown, and those that are not saved yet.
+    /// Totals from the slow log: the exposed ones, and those not saved yet.
     ledger: Ledger,
-    /// From INFO, CONFIG GET and SLOWLOG LEN.
+    /// Facts from INFO, CONFIG GET and SLOWLOG LEN.
     server: ServerFacts,
-    /// Polls, failures and capabilities: not from the server's replies.
+    /// Counters of polls and failures, and capabilities.
     exporter: ExporterStats,
-    /// Creation, by the exporter's clock.
+    /// Time of creation, by the exporter's clock.
     created: Unix,
-    /// Number of BUSY errors that the exporter caused before the present connection.
+    /// Number of BUSY errors that the exporter caused before the current connection.
     own_busy_elsewhere: u64,
     /// True if the last heartbeat was answered with an error that servers count.
     causes_errors: bool,
-    /// Unexpected reply to each command that was last logged, and when.
+    /// Last logged unexpected reply to each command, and the time at which it was logged.
     logged_unexpected: BTreeMap<&'static str, (String, Mono)>,
     /// Time at which lost entries were last logged.
     logged_lost: Option<Mono>,
-    /// Number of lost entries that were not logged yet.
+    /// Number of lost entries that have not been logged yet.
     unlogged_lost: u64,
     /// Time at which entries were last lost.
     lost_at: Option<Mono>,
-    /// Number of addresses of the host name at the last connect; 0 before.
+    /// Number of addresses of the host name when the last connection was established; 0 before the first.
     addresses: usize,
-    /// True once the slow log was read to its end, or could not be.
+    /// True once the slow log has been read to its end, or could not be read.
     has_baseline: bool,
     guard: Option<Guard>,
 }
 
 impl Target {
-    /// Creates a target that was never tried.
+    /// Creates a target that has not been tried.
     #[must_use]
     pub(crate) fn new(slow: Thresholds, buckets: Arc<[f64]>, max_scripts: usize, created: Unix) -> Self {
         let scripts = Scripts::new(slow, buckets, max_scripts, created);
@@ -200,19 +200,19 @@ impl Target {
         }
     }
 
-    /// Shows counters from the slow log only once they are saved, from now on.
+    /// Exposes counters from the slow log only once they are saved, from now on.
     pub(crate) fn enable_durability(&mut self) {
         self.ledger.enable_durability();
     }
 
-    /// Has a guard decide which scripts are killed, from now on; called before [`Self::restore`]. `heartbeat` is the interval of
-    /// heartbeats.
+    /// Enables a guard, which decides which scripts are killed; must be called before [`Self::restore`].
+    /// `heartbeat` is the heartbeat interval.
     pub(crate) fn enable_guard(&mut self, policy: Policy, heartbeat: Duration) {
         self.guard = Some(Guard::new(policy, heartbeat));
     }
 
-    /// Restores what a former process saved; called before the target is tried. Returns false if the bounds of the histograms
-    /// have changed: the histograms start at 0 again then.
+    /// Restores the state saved by a previous process; must be called before the target is tried. Returns false if the
+    /// histogram bounds have changed, in which case the histograms start at 0 again.
     pub(crate) fn restore(&mut self, saved: SavedTarget) -> bool {
         let SavedTarget {
             account,
@@ -240,7 +240,7 @@ impl Target {
         })
     }
 
-    /// Returns what has to be saved now.
+    /// Returns a snapshot of the state to save.
     pub(crate) fn snapshot(&self, now: Timestamps) -> Snapshot {
         Snapshot {
             begun: self.account.is_begun(),
@@ -254,7 +254,7 @@ impl Target {
         }
     }
 
-    /// Replaces `old`, which ends: the events that it held are returned when this target's counters are saved.
+    /// Replaces `old`, which is being removed. The events it still holds are returned when this target's counters are saved.
     pub(crate) fn replace(&mut self, old: &mut Self) {
         self.ledger.inherit(&mut old.ledger);
     }
@@ -264,12 +264,12 @@ impl Target {
         self.ledger.is_unsaved()
     }
 
-    /// Shows the counters of a snapshot that is saved, or can't be. Returns the events until then.
+    /// Commits the counters of a snapshot that is saved, or can't be. Returns the events up to the snapshot.
     pub(crate) fn saved(&mut self, snapshot: Snapshot) -> Vec<Event> {
         self.ledger.saved(snapshot.revision, snapshot.totals)
     }
 
-    /// Returns the state, the blockage in progress and the totals of ended ones.
+    /// Returns the state, the blockage in progress and the totals of ended blockages.
     #[must_use]
     pub(crate) fn liveness(&self) -> &Liveness {
         &self.liveness
@@ -293,38 +293,38 @@ impl Target {
         &self.exporter
     }
 
-    /// Creation, as time since the Unix epoch by the exporter's clock: the start of all counters that are not saved.
+    /// Time of creation, since the Unix epoch by the exporter's clock: the start of all counters that are not saved.
     #[must_use]
     pub(crate) fn created(&self) -> Duration {
         self.created.since_epoch()
     }
 
-    /// Guard, if it has one.
+    /// Guard, if the target has one.
     #[must_use]
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
     }
 
-    /// Next step of the guard. `script` is the name of what [`Guard::script`] returns.
+    /// Next step of the guard. `script` is the script returned by [`Guard::script`] with its name.
     #[must_use]
     pub(crate) fn guard_decision(&self, script: Option<&NamedScript>, now: Timestamps) -> Decision {
         let Some(guard) = &self.guard else { return Decision::Idle };
         guard.decide(guard_facts(&self.server, script), now)
     }
 
-    /// Time at which the guard has to ask what runs, if the heartbeats are not frequent enough.
+    /// Time at which the guard must query what is running, if heartbeats are not frequent enough.
     #[must_use]
     pub(crate) fn guard_probe_at(&self) -> Option<Mono> {
         self.guard.as_ref()?.probe_at(self.server.settings().time_limit)
     }
 
-    /// Time limit of the server, as the guard uses it.
+    /// Time limit of the server, as used by the guard.
     #[must_use]
     pub(crate) fn guard_limit(&self) -> Duration {
         Guard::limit(self.server.settings().time_limit)
     }
 
-    /// Number of slow log entries that were gone before they could be read, or are unreadable.
+    /// Number of slow log entries that were overwritten or reset before they could be read, or that are unreadable.
     #[must_use]
     pub(crate) fn lost(&self) -> u64 {
         self.ledger.committed().lost
@@ -336,31 +336,31 @@ impl Target {
         self.lost_at.is_some_and(|at| now.mono.since(at) < LOSING)
     }
 
-    /// Number of unreadable entries among the lost.
+    /// Number of unreadable entries among the lost ones.
     #[must_use]
     pub(crate) fn unreadable(&self) -> u64 {
         self.ledger.committed().unreadable
     }
 
-    /// True if the latest reply of the slow log exceeded its limit.
+    /// True if the latest reply to SLOWLOG GET exceeded the size limit.
     #[must_use]
     pub(crate) fn is_slowlog_too_large(&self) -> bool {
         self.account.is_too_large()
     }
 
-    /// False while the slow log holds entries and none of them can be read.
+    /// False while the slow log has entries but none of them can be read.
     #[must_use]
     pub(crate) fn reads_slowlog(&self) -> bool {
         self.account.is_readable()
     }
 
-    /// Number of addresses of the host name at the last connect; 0 before.
+    /// Number of addresses of the host name when the last connection was established; 0 before the first.
     #[must_use]
     pub(crate) fn addresses(&self) -> usize {
         self.addresses
     }
 
-    /// True once the server was tried and, where it answers, what its slow log holds is known: later calls are counted.
+    /// True once the server has been tried and, if it answers, the content of its slow log is known, so that later calls are counted.
     #[must_use]
     pub(crate) fn is_settled(&self) -> bool {
         match self.liveness.state() {
@@ -369,7 +369,7 @@ impl Target {
         }
     }
 
-    /// True if the feature is available and its replies can be read; `None` until it was tried.
+    /// True if the feature is available and its replies can be read; `None` until it has been tried.
     #[must_use]
     pub(crate) fn capability(&self, feature: Feature) -> Option<bool> {
         let available = self.exporter.capability(feature);
@@ -392,7 +392,7 @@ impl Target {
         if self.liveness.awaits_attribution() { Duration::ZERO } else { self.account.interval(longest) }
     }
 
-    /// Command of the next heartbeat: while BUSY one that causes no BUSY error, and otherwise the first that is available.
+    /// Command of the next heartbeat: while the server is BUSY, one that causes no BUSY error; otherwise the first available one.
     pub(crate) fn heartbeat(&self, now: Timestamps) -> Heartbeat {
         if matches!(self.liveness.state(), State::Busy(..) | State::BusySilent(..))
             && self.may_use(Feature::Transaction)
@@ -406,25 +406,25 @@ impl Target {
         other.map_or(Heartbeat::Ping, |(heartbeat, _)| *heartbeat)
     }
 
-    /// Interval of heartbeats. While the server is blocked it is the `configured` one, and otherwise `usual`, which is longer if
-    /// there are too many targets.
+    /// Heartbeat interval: `configured` while the server is blocked, otherwise `usual`, which is longer if there are too many
+    /// targets. At least [`ERROR_INTERVAL`] if heartbeats cause errors.
     pub(crate) fn heartbeat_interval(&self, configured: Duration, usual: Duration) -> Duration {
         let usual = if self.liveness.blockage().is_some() { configured } else { usual };
         let refused = !HEARTBEATS.iter().any(|(_, feature)| self.may_use(*feature));
         if self.causes_errors || refused { usual.max(ERROR_INTERVAL) } else { usual }
     }
 
-    /// True if the feature is available, or was not tried yet.
+    /// True if the feature is available, or has not been tried yet.
     fn may_use(&self, feature: Feature) -> bool {
         self.exporter.capability(feature).unwrap_or(true)
     }
 
-    /// True unless the feature is known to be unavailable and was tried a short time ago.
+    /// True unless the feature is known to be unavailable and was tried recently.
     pub(crate) fn should_try(&self, feature: Feature, now: Timestamps) -> bool {
         self.exporter.should_try(feature, now.mono)
     }
 
-    /// True if a function runs that FUNCTION STATS can name.
+    /// True if a function is running and FUNCTION STATS can name it.
     pub(crate) fn wants_function_name(&self) -> bool {
         self.liveness.state().kind() == StateKind::Busy(BusyKind::Function)
             && self.may_use(Feature::FunctionStats)
@@ -468,7 +468,7 @@ impl Target {
                 if HEARTBEATS.iter().any(|(_, feature)| self.exporter.capability(*feature) != Some(false)) {
                     liveness.inconclusive(now, events);
                 } else {
-                    // This server gives no better proof that it is free.
+                    // This server can't provide better proof that it is free.
                     liveness.presumed_free(now, events);
                 }
             }
@@ -533,7 +533,8 @@ impl Target {
                 if let Some(feature) = Feature::of(command)
                     && self.exporter.lost_at(feature, self.account.is_identified())
                 {
-                    let problem = format!("the connection is closed at {}", command.name());
+                    let problem =
+                        format!("the server or a proxy closes the connection on {}", command.name());
                     self.set_capability(feature, Some(Absence::Closed), Some(problem.into()), now, events);
                 }
             }
@@ -552,7 +553,7 @@ impl Target {
         self.liveness.learn_outcome(OutcomeCounts::of(&self.server), same);
     }
 
-    /// Has the guard observe what runs.
+    /// Passes an observation about the running script to the guard.
     fn inform_guard(&mut self, observation: &Observation, now: Timestamps) {
         let Some(guard) = &mut self.guard else { return };
         let limit = self.server.settings().time_limit;
@@ -574,7 +575,7 @@ impl Target {
         }
     }
 
-    /// Applies a report of the guard's own connection.
+    /// Applies a report from the guard's own connection.
     fn guarded(&mut self, report: GuardReport, now: Timestamps, events: &mut Vec<Event>) -> Next {
         let Some(guard) = &mut self.guard else { return Next::Continue };
         let action = match report {
@@ -609,7 +610,7 @@ impl Target {
         if let Some(action) = action {
             // The budget may have changed.
             self.ledger.touch();
-            // The blockage may have been attributed before the answer was reported.
+            // The blockage may have been attributed before the reply was reported.
             if let Some(incident) = self.liveness.guard_acted(action.record()) {
                 let Incident { client, client_name, script, .. } = &incident;
                 let caller = Caller { client: client.clone(), client_name: client_name.clone() };
@@ -642,7 +643,7 @@ impl Target {
         }
     }
 
-    /// Logs an unexpected reply, unless the last one to this command was logged a short time ago.
+    /// Logs an unexpected reply, unless the last one to this command was logged recently.
     fn unexpected_reply(
         &mut self,
         command: &'static str,
@@ -712,14 +713,14 @@ impl Target {
         Next::Continue
     }
 
-    /// Returns the slow calls of a slow log that is read for the first time.
+    /// Returns the slow calls in a slow log that is read for the first time.
     fn uncounted_calls(&self, reply: &SlowlogReply) -> Vec<SlowCall> {
         let scripts = &self.ledger.pending().scripts;
         let call = |entry: &Entry| scripts.uncounted(entry, self.server.local_seconds(entry.ended_at));
         reply.entries.iter().filter_map(call).collect()
     }
 
-    /// Returns the event of lost entries, at most once per [`LOG_LOST_INTERVAL`].
+    /// Returns an event for lost entries, at most once per [`LOG_LOST_INTERVAL`].
     fn report_lost(&mut self, count: u64, now: Timestamps) -> Option<Event> {
         self.unlogged_lost = self.unlogged_lost.saturating_add(count);
         let due = self.logged_lost.is_none_or(|at| now.mono.since(at) >= LOG_LOST_INTERVAL);
@@ -736,7 +737,7 @@ fn guard_facts<'a>(server: &'a ServerFacts, script: Option<&'a NamedScript>) -> 
     GuardContext { role: server.info().role.as_deref(), time_limit: server.settings().time_limit, script }
 }
 
-/// Adds what is known about an ended blockage to the guard's actions in it.
+/// Adds the known facts about an ended blockage to the guard's actions during it.
 fn explain(guard: &mut Guard, event: &Event) {
     let Event::BlockageEnded { began, blocked, cause_entry, running_script, .. } = event else { return };
     let logged = cause_entry.as_ref().and_then(|entry| entry.call.as_ref()).map(|call| &call.script);
@@ -766,8 +767,8 @@ mod tests {
         }
     }
 
-    /// Two servers are behind one address. The connection is lost twice in a row at INFO, and then the other server answers:
-    /// its slow log is not taken for that of the first one.
+    /// Two servers are behind one address. The connection is lost at INFO several times in a row, then the other server
+    /// answers. Its slow log must not be mistaken for the first server's.
     #[test]
     fn a_network_that_fails_at_info_does_not_mix_two_servers() {
         let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
@@ -784,14 +785,14 @@ mod tests {
             assert!(target.should_try(Feature::Info, at), "the next connection is identified");
         }
         target.step(info("b"), at);
-        // A proxy that closes the connection at INFO each time ends that.
+        // A proxy that closes every connection at INFO makes INFO unavailable.
         target.step(Observation::Capability { feature: Feature::Info, absence: None, trouble: None }, at);
         for _ in 0..IDENTITY_CLOSED_AFTER {
             assert!(target.should_try(Feature::Info, at));
             target.step(Observation::LostAt(Command::Info(&["server"])), at);
         }
         assert!(!target.should_try(Feature::Info, at));
-        // One that was never identified is without INFO sooner.
+        // INFO becomes unavailable sooner for a server that was never identified.
         let mut target = Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix);
         for _ in 1..=2 {
             assert!(target.should_try(Feature::Info, at));

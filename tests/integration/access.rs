@@ -1,5 +1,5 @@
-//! Users of the exporter and their permissions: the README's user can do everything, a lesser one costs just
-//! what it lacks, and passwords are seen nowhere.
+//! The exporter's Redis users and their permissions. The README's user is sufficient for everything, a missing permission
+//! disables only the features that need it, and passwords never appear in output.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,9 +25,9 @@ use test_support::wait::eventually;
 on_each_server!(
     a_user_without_a_password_logs_in,
     renamed_commands_are_sent_by_their_new_names,
-    the_readmes_user_can_everything,
-    the_readmes_user_can_nothing_else,
-    only_features_without_a_grant_are_missing,
+    the_readmes_user_can_do_everything,
+    the_readmes_user_can_do_nothing_else,
+    a_missing_grant_disables_only_its_feature,
     a_password_is_taken_from_everywhere,
     a_wrong_password_is_logged_once,
     a_missing_password_is_logged_once,
@@ -36,7 +36,7 @@ on_each_server!(
     passwords_are_seen_nowhere,
 );
 
-/// Whoever may change these files decides where the exporter connects, and with which password.
+/// Anyone who can write these files controls where the exporter connects and with which password.
 #[test]
 fn files_that_every_user_may_change_are_named() {
     let folder = TempDir::new().unwrap();
@@ -73,14 +73,14 @@ fn files_that_every_user_may_change_are_named() {
     assert!(!logs.contains(PASSWORD) && lines.iter().all(|line| !line.contains("other")), "{logs}");
 }
 
-/// A password that is easily found wherever it should not be.
+/// Distinctive password, easy to find in any output.
 const PASSWORD: &str = "open-sesame-4711";
 
 const FEATURES: [&str; 8] =
     ["client_name", "config", "function_stats", "info", "ping", "slowlog", "slowlog_length", "transaction"];
 
-/// The `ACL SETUSER exporter …` line that the README gives for this server: the first one is for 7.0 and later, the
-/// second for 6.2. Split into words, without `ACL SETUSER exporter`.
+/// Returns the words after `ACL SETUSER exporter` in the README's line for this server. The first such line is for 7.0 and
+/// later, the second for 6.2.
 fn readme_rules(kind: Kind) -> Vec<String> {
     let readme = fs::read_to_string(repository("README.md")).expect("the README");
     let mut fenced = false;
@@ -96,7 +96,7 @@ fn readme_rules(kind: Kind) -> Vec<String> {
     rules.swap_remove(usize::from(kind == Kind::Redis62))
 }
 
-/// Makes a user of these rules. A password in them that is a placeholder becomes [`PASSWORD`].
+/// Creates a user with these rules. A placeholder for the password is replaced with [`PASSWORD`].
 #[track_caller]
 fn make_user(client: &mut Client, name: &str, rules: &[String]) {
     let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), name.to_owned()];
@@ -106,7 +106,7 @@ fn make_user(client: &mut Client, name: &str, rules: &[String]) {
     assert_eq!(client.call(&command), Value::Okay, "{command:?}");
 }
 
-/// An exporter that is this user.
+/// Returns an exporter that logs in as this user.
 fn as_user(server: &Server, user: &str) -> Builder {
     Exporter::builder()
         .args(&["--redis.addr", &server.url(), "--redis.user", user])
@@ -122,7 +122,7 @@ fn capabilities(metrics: &Metrics) -> Vec<(&'static str, u64)> {
         .to_vec()
 }
 
-/// Waits until the exporter has asked so many more times.
+/// Waits for some more polls.
 #[track_caller]
 fn some_polls_later(exporter: &Exporter) -> Metrics {
     let polls = |metrics: &Metrics| number(metrics, "redis_script_exporter_polls_total", &[]).unwrap();
@@ -175,13 +175,14 @@ fn renamed_commands_are_sent_by_their_new_names(kind: Kind) {
     assert!(!exporter.logs().contains("hidden"), "the new names are not shown: {}", exporter.logs());
 }
 
-fn the_readmes_user_can_everything(kind: Kind) {
+fn the_readmes_user_can_do_everything(kind: Kind) {
     let server = logs_milliseconds(kind).config("lua-time-limit 50").start();
     let mut client = server.client();
     make_user(&mut client, "exporter", &readme_rules(kind));
     let exporter = begin(as_user(&server, "exporter"));
 
-    // Everything that it ever asks: on an idle server, after calls, and while a script or a function keeps it BUSY.
+    // Covers every command that the exporter sends: on an idle server, after calls, and while a script or a function keeps
+    // the server BUSY.
     spin(&mut client, "EVAL", SPIN);
     let mut blockages = vec![(busy_eval(Duration::from_secs(20)), "SCRIPT", "busy_script")];
     if kind.has_functions() {
@@ -190,7 +191,7 @@ fn the_readmes_user_can_everything(kind: Kind) {
     }
     let target = target_of(&server);
     for (command, kill, busy) in blockages {
-        // What ran before may have been BUSY too, on a slow machine.
+        // On a slow machine, earlier calls may also have made the server BUSY.
         exporter.wait_for(LIMIT, "an idle server", |metrics| state(metrics, &target) == "ok");
         let mut caller = server.client();
         caller.send(&command);
@@ -205,7 +206,7 @@ fn the_readmes_user_can_everything(kind: Kind) {
         assert!(matches!(caller.receive(), Value::ServerError(_)));
         exporter.wait_for(LIMIT, "the end", |metrics| state(metrics, &target) == "ok");
     }
-    // A new connection too.
+    // Also check a new connection.
     assert!(matches!(client.call(&["CLIENT", "KILL", "USER", "exporter"]), Value::Int(1..)));
 
     let metrics = some_polls_later(&exporter);
@@ -226,8 +227,8 @@ fn the_readmes_user_can_everything(kind: Kind) {
     assert!(!exporter.logs().contains("not available"), "{}", exporter.logs());
 }
 
-/// Commands that read or write data, show secrets, change settings or end something.
-fn the_readmes_user_can_nothing_else(kind: Kind) {
+/// Tries commands that read or write data, reveal secrets, change settings, or end clients or the server.
+fn the_readmes_user_can_do_nothing_else(kind: Kind) {
     let server = Server::start(kind);
     make_user(&mut server.client(), "exporter", &readme_rules(kind));
     let mut exporter = server.client();
@@ -274,11 +275,11 @@ fn the_readmes_user_can_nothing_else(kind: Kind) {
     }
 }
 
-fn only_features_without_a_grant_are_missing(kind: Kind) {
+fn a_missing_grant_disables_only_its_feature(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
     let rules = readme_rules(kind);
-    // What is left out, which capability goes with it, and the command that the log names.
+    // Omitted rules, the capability that they disable, and the command that is named in the log.
     let mut lacks = vec![
         (vec!["+config|get"], Some("config"), "CONFIG GET"),
         (vec!["+slowlog|get"], Some("slowlog"), "SLOWLOG GET"),
@@ -333,7 +334,7 @@ fn only_features_without_a_grant_are_missing(kind: Kind) {
         assert_eq!(info[0].label("version").is_empty(), missing == Some("info"));
 
         let metrics = some_polls_later(exporter);
-        assert_eq!(capabilities(&metrics), expected, "without {lack:?}, and it stays so");
+        assert_eq!(capabilities(&metrics), expected, "without {lack:?}, and it stays that way");
         let lines = lines_with(&exporter.logs(), &["not available"]);
         let logs = exporter.logs();
         if let Some(feature) = missing {
@@ -399,7 +400,7 @@ fn a_password_is_taken_from_everywhere(kind: Kind) {
         Exporter::builder()
             .env("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &url)
             .env("REDIS_SCRIPT_EXPORTER_REDIS_PASSWORD", PASSWORD),
-        // A password in the address goes before one of the flags.
+        // A password in the address takes precedence over the flags.
         Exporter::builder()
             .args(&[flag("addr", &format!("redis://:{PASSWORD}@{addr}")), flag("password", "another")]),
     ];
@@ -416,12 +417,12 @@ fn password_file(folder: &TempDir, content: &str) -> PathBuf {
     path
 }
 
-/// Number of connections that the server has accepted.
+/// Returns the number of connections that the server has accepted.
 fn connections(client: &mut Client) -> u64 {
     client.info(&["stats"])["total_connections_received"].parse().unwrap()
 }
 
-/// Waits until the exporter is refused, and has tried again some times.
+/// Waits until the exporter has been rejected and has retried several times.
 #[track_caller]
 fn refused(exporter: &Exporter, server: &Server, client: &mut Client) -> Metrics {
     let target = target_of(server);
@@ -482,21 +483,21 @@ fn a_changed_password_file_is_read_again(kind: Kind) {
     ]));
     let target = target_of(&server);
 
-    // Changed on both sides: the next connection uses the new one.
+    // Changed on both sides: the next connection uses the new password.
     assert_eq!(client.call(&["CONFIG", "SET", "requirepass", "second"]), Value::Okay);
     password_file(&folder, "second\n");
     kick(&mut client);
     some_polls_later(&exporter);
     assert_eq!(state(&exporter.metrics(), &target), "ok");
 
-    // Changed on the server first: refused until the file follows, and then not for long.
+    // Changed on the server first: logins are rejected until the file is updated, and succeed soon afterwards.
     assert_eq!(client.call(&["CONFIG", "SET", "requirepass", "third"]), Value::Okay);
     kick(&mut client);
     exporter.wait_for(LIMIT, "to be refused", |metrics| state(metrics, &target) == "unauthorized");
     password_file(&folder, "third\n");
     exporter.wait_for(LIMIT, "the new password", |metrics| state(metrics, &target) == "ok");
 
-    // A file that is gone is told, and no reason to end.
+    // A missing file is reported, but the exporter keeps running.
     fs::remove_file(&file).unwrap();
     kick(&mut client);
     exporter.wait_for(LIMIT, "to be out", |metrics| state(metrics, &target) == "unauthorized");
@@ -506,7 +507,7 @@ fn a_changed_password_file_is_read_again(kind: Kind) {
     exporter.wait_for(LIMIT, "the file to be back", |metrics| state(metrics, &target) == "ok");
 }
 
-/// Ends all connections but our own.
+/// Closes all connections except our own.
 #[track_caller]
 fn kick(client: &mut Client) {
     let ended = client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
@@ -545,7 +546,7 @@ fn passwords_are_seen_nowhere(kind: Kind) {
             "--redis.password-file",
             file.to_str().unwrap(),
         ]),
-        // Refused, and its password is seen just as little.
+        // The login is rejected, and its password does not appear either.
         Exporter::builder().args(&["--redis.addr", &format!("redis://nobody:{PASSWORD}@{addr}")]),
         Exporter::builder().args(&["--redis.addr", &format!("redis://:{PASSWORD}@{addr}")]),
     ];
@@ -593,7 +594,7 @@ fn help_shows_no_password_of_the_environment() {
     assert!(!format!("{}{}", help.stdout, help.stderr).contains("sesame"), "{}", help.stdout);
 }
 
-/// A network file system that does not answer, played by a pipe that nobody writes to.
+/// Simulates an unresponsive network file system with a pipe that has no writer.
 fn a_password_file_that_hangs_delays_nothing_else(kind: Kind) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("password");
@@ -614,7 +615,7 @@ fn a_password_file_that_hangs_delays_nothing_else(kind: Kind) {
         let begun = std::time::Instant::now();
         assert_eq!(exporter.get("/-/healthy").status, 200);
         exporter.metrics();
-        // It would be held up for ever.
+        // Without a time limit, the exporter would hang forever.
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         (lines_with(&exporter.logs(), &["could not be read within"]).len() == 2).then_some(())
     });

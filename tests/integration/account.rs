@@ -1,4 +1,4 @@
-//! The account of the slow log, and the server's own counters: what `/metrics` says is what the server says.
+//! Slow log accounting and the server's own counters: the values in `/metrics` equal those of the server.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,20 +22,20 @@ on_each_server!(
     calls_before_the_start_are_not_counted,
     letter_case_does_not_matter,
     a_call_in_a_transaction_is_a_call,
-    commands_inside_a_script_are_no_calls,
-    a_burst_is_counted_and_lost_exactly,
+    commands_inside_a_script_are_not_calls,
+    counted_and_lost_entries_of_a_burst_are_exact,
     a_burst_within_the_slow_log_loses_nothing,
-    scripts_past_the_limit_are_others,
+    scripts_beyond_the_limit_are_counted_as_other,
     a_restarted_server_is_a_new_account,
-    a_reset_slow_log_continues,
-    reset_statistics_are_a_counter_reset,
+    counting_continues_after_a_slow_log_reset,
+    resetting_the_statistics_resets_the_counters,
     slow_calls_have_a_severity,
     counters_are_the_servers_own,
     settings_are_the_servers_own,
     targets_are_counted_apart,
 );
 
-/// The upper bounds of the duration histogram, as they are by default: µs, and as the label `le` shows them.
+/// Default upper bounds of the duration histogram, in µs and as values of the label `le`.
 const BUCKETS: [(u64, &str); 13] = [
     (10_000, "0.01"),
     (25_000, "0.025"),
@@ -52,7 +52,7 @@ const BUCKETS: [(u64, &str); 13] = [
     (60_000_000, "60"),
 ];
 
-/// Entries in the slow log that count as script calls, by the first word of the command alone.
+/// Returns the slow log entries that are script calls, judged only by the first word of the command.
 fn script_entries(log: Vec<Logged>) -> Vec<Logged> {
     const COMMANDS: [&str; 6] = ["eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"];
     log.into_iter()
@@ -60,7 +60,7 @@ fn script_entries(log: Vec<Logged>) -> Vec<Logged> {
         .collect()
 }
 
-/// The SHA1 of a text, computed by the server. Call it before the exporter counts.
+/// Returns the SHA1 of a string, computed by the server. Must be called before the exporter starts to count.
 fn sha1_of(client: &mut Client, data: &str) -> String {
     text(&client.call(&["EVAL", "return redis.sha1hex(ARGV[1])", "0", data]))
 }
@@ -80,7 +80,7 @@ fn entries(metrics: &Metrics) -> u64 {
 fn thirteen_calls_of_four_scripts(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
-    // One script by EVAL and EVALSHA; two bodies over 128 bytes that differ only in their length; a function.
+    // One script called by EVAL and EVALSHA; two bodies over 128 bytes that differ only in length; a function.
     let short = load(&mut client, SPIN);
     let long = format!("{SPIN} -- {}", "x".repeat(200));
     let longer = format!("{long}x");
@@ -125,7 +125,7 @@ fn thirteen_calls_of_four_scripts(kind: Kind) {
     assert_eq!(lost(&metrics), 0);
     assert_eq!(number(&metrics, "redis_script_exporter_script_overflow_total", &[]), Some(0));
 
-    // Every bucket and every sum, from the durations that the server tells.
+    // Expected value of every bucket and sum, computed from the durations reported by the server.
     let label_of = |entry: &Logged| match entry.arguments[1].as_str() {
         SPIN => short_label.to_owned(),
         sha1 if sha1 == short => short_label.to_owned(),
@@ -136,7 +136,7 @@ fn thirteen_calls_of_four_scripts(kind: Kind) {
     };
     let mut durations: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     for entry in script_entries(slowlog(&mut client)) {
-        // Before the exporter: what computed the fingerprints, if that was slow.
+        // Calls that computed the fingerprints before the exporter started, if they were slow.
         if entry.arguments[1].contains("sha1hex") {
             continue;
         }
@@ -232,8 +232,8 @@ fn a_call_in_a_transaction_is_a_call(kind: Kind) {
     assert_eq!(calls(&metrics), expected(&[("eval", label, 2), ("evalsha", label, 1)]));
 }
 
-fn commands_inside_a_script_are_no_calls(kind: Kind) {
-    // Everything is logged, the commands of the script too.
+fn commands_inside_a_script_are_not_calls(kind: Kind) {
+    // Everything is logged, including the commands in the script.
     let server = Server::builder(kind).config("slowlog-max-len 10000").start();
     let mut client = server.client();
     let exporter = watch(&server, &[]);
@@ -252,8 +252,8 @@ fn commands_inside_a_script_are_no_calls(kind: Kind) {
     assert_eq!(lost(&metrics), 0);
 }
 
-/// Runs a script so often in one transaction that nobody can read the slow log in between. Everything that the server
-/// does meanwhile is logged, so what was written is known from the ids alone.
+/// Runs a script `count` times in one transaction, so the slow log cannot be read in between. Every command is logged
+/// during that time, so the ids alone determine how many entries were written.
 fn burst(server: &Server, client: &mut Client, count: usize) {
     server.config_set("slowlog-log-slower-than", "0");
     client.send(&["MULTI"]);
@@ -269,7 +269,7 @@ fn burst(server: &Server, client: &mut Client, count: usize) {
     server.config_set("slowlog-log-slower-than", "-1");
 }
 
-fn a_burst_is_counted_and_lost_exactly(kind: Kind) {
+fn counted_and_lost_entries_of_a_burst_are_exact(kind: Kind) {
     for empty_before in [true, false] {
         let server = Server::builder(kind)
             .config("slowlog-max-len 128")
@@ -301,12 +301,12 @@ fn a_burst_is_counted_and_lost_exactly(kind: Kind) {
             assert!(lost(&metrics) >= round * (3000 - 128));
             assert_eq!(calls(&metrics).into_values().sum::<u64>(), counted);
         }
-        // And it stays so.
+        // The numbers stay the same.
         let polls = |metrics: &Metrics| number(metrics, "redis_script_exporter_polls_total", &[]).unwrap();
         let before = polls(&exporter.metrics());
         let metrics = exporter.wait_for(LIMIT, "some more polls", |metrics| polls(metrics) > before + 5);
         assert_eq!(entries(&metrics) + lost(&metrics), written);
-        // Told at once, and not with every poll that finds a ring full of new entries.
+        // Reported once, not at every poll that finds the log full of new entries.
         let lines = lines_with(&exporter.logs(), &["overwritten or reset before they could be read"]);
         assert_eq!(lines.len(), 1, "{lines:#?}");
         let (_, told) = lines[0].split_once(" count=").unwrap();
@@ -328,7 +328,7 @@ fn a_burst_within_the_slow_log_loses_nothing(kind: Kind) {
     assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [1000]);
 }
 
-fn scripts_past_the_limit_are_others(kind: Kind) {
+fn scripts_beyond_the_limit_are_counted_as_other(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
     let bodies = [1, 2, 3, 4, 5].map(|number| format!("{SPIN} -- {number}"));
@@ -351,7 +351,7 @@ fn scripts_past_the_limit_are_others(kind: Kind) {
         ])
     );
     assert_eq!(number(&metrics, "redis_script_exporter_script_overflow_total", &[]), Some(4));
-    // One for `other`, too.
+    // Includes one for `other`.
     assert_eq!(metrics.series("redis_script_info").len(), 4);
     let micros: u64 = script_entries(slowlog(&mut client)).iter().map(|entry| entry.micros).sum();
     let sum = metrics.sum("redis_script_duration_seconds_sum", &[]);
@@ -359,7 +359,7 @@ fn scripts_past_the_limit_are_others(kind: Kind) {
 }
 
 fn a_restarted_server_is_a_new_account(kind: Kind) {
-    // Ids start over: the new ones are below the last, at it, and beyond it when the exporter comes back.
+    // Ids start over. When the exporter reconnects, the new ids are below, equal to or above the last one it read.
     for after in [1, 3, 6] {
         let mut server = logs_milliseconds(kind).start();
         let mut client = server.client();
@@ -375,7 +375,7 @@ fn a_restarted_server_is_a_new_account(kind: Kind) {
             spin(&mut client, "EVAL", SPIN);
         }
         wait_for_scripts(&exporter, 3 + after);
-        // One more, to see that the account goes on and that nothing is counted again.
+        // One more call, to check that counting continues and nothing is counted twice.
         spin(&mut client, "EVAL", SPIN);
         let metrics = wait_for_scripts(&exporter, 4 + after);
         assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [4 + after]);
@@ -383,8 +383,8 @@ fn a_restarted_server_is_a_new_account(kind: Kind) {
     }
 }
 
-fn a_reset_slow_log_continues(kind: Kind) {
-    // Off until the baseline is taken: on a busy machine, a command at the start may be slow and a part of it.
+fn counting_continues_after_a_slow_log_reset(kind: Kind) {
+    // Disabled until the baseline has been read: on a busy machine, a slow command at startup could become part of it.
     let server = Server::builder(kind).config("slowlog-log-slower-than -1").start();
     let mut client = server.client();
     let exporter = watch(&server, &[]);
@@ -401,7 +401,7 @@ fn a_reset_slow_log_continues(kind: Kind) {
     assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [5]);
     let before = lost(&metrics);
 
-    // Two entries that are gone before anybody could read them, seen by the id of the next one.
+    // Two entries that are removed before they can be read; the id of the next entry reveals them.
     client.call(&["MULTI"]);
     for command in
         [&["EVAL", SPIN, "0", "3000000"][..], &["EVAL", SPIN, "0", "3000000"], &["SLOWLOG", "RESET"]]
@@ -412,7 +412,7 @@ fn a_reset_slow_log_continues(kind: Kind) {
     spin(&mut client, "EVAL", SPIN);
     let metrics = wait_for_scripts(&exporter, 6);
     assert_eq!(calls(&metrics).into_values().collect::<Vec<_>>(), [6]);
-    // On a machine with much to do, other commands may be slow too and be lost: the ids tell.
+    // On a busy machine, other slow commands may be lost as well; the ids include them.
     assert!(lost(&metrics) >= before + 2, "{before} and then {}", lost(&metrics));
     let told = |metrics: &Metrics| entries(metrics) + lost(metrics);
     exporter.wait_for(LIMIT, "counted + lost = written", |metrics| {
@@ -420,7 +420,7 @@ fn a_reset_slow_log_continues(kind: Kind) {
     });
 }
 
-fn reset_statistics_are_a_counter_reset(kind: Kind) {
+fn resetting_the_statistics_resets_the_counters(kind: Kind) {
     let server = logs_milliseconds(kind).start();
     let mut client = server.client();
     let exporter = watch(&server, &[]);
@@ -450,7 +450,7 @@ fn slow_calls_have_a_severity(kind: Kind) {
         assert_eq!(client.call(&evalsha(&sha1, Duration::from_millis(ms))), Value::Int(1));
     }
     let metrics = wait_for_scripts(&exporter, 4);
-    // By the server's own measure: a script may take longer than it was told to.
+    // As measured by the server, because a script may run longer than requested.
     let log = script_entries(slowlog(&mut client));
     let latest = |at_least: u64| log.iter().find(|entry| entry.micros >= at_least).unwrap();
     assert_eq!(log.len(), 4);
@@ -471,7 +471,7 @@ fn slow_calls_have_a_severity(kind: Kind) {
         assert_eq!(ended, Some(latest(threshold).ended_at), "{severity}");
     }
 
-    // One line for each slow call, which says all there is to know.
+    // One line with all details for each slow call.
     let slow: Vec<&Logged> = log.iter().rev().filter(|entry| entry.micros >= 100_000).collect();
     let lines = eventually(LIMIT, "a line for each slow call", || {
         let lines = lines_with(&exporter.logs(), &["message=\"slow script\""]);
@@ -497,7 +497,7 @@ fn slow_calls_have_a_severity(kind: Kind) {
     }
 }
 
-/// A field of a line of INFO such as `calls=4,usec=18,…`; 0 where the server does not have it.
+/// Returns a field of a line of INFO such as `calls=4,usec=18,…`; 0 if it is missing.
 fn stat(info: &BTreeMap<String, String>, line: &str, field: &str) -> u64 {
     let fields = info.get(line).map_or("", String::as_str);
     let value = fields.split(',').find_map(|part| part.strip_prefix(field)?.strip_prefix('='));
@@ -515,7 +515,7 @@ fn counters_are_the_servers_own(kind: Kind) {
         spin(&mut client, "EVAL", SPIN);
         spin(&mut client, "EVALSHA", &sha1);
     }
-    // One that ends with an error, some that are refused, some that don't exist, and kills of nothing.
+    // A script that fails, rejected calls, unknown scripts, and kills while nothing is running.
     assert!(matches!(client.call(&["EVAL", "return redis.call('NONE')", "0"]), Value::ServerError(_)));
     for _ in 0..2 {
         assert!(matches!(client.call(&["EVAL", "return 1"]), Value::ServerError(_)));
@@ -531,7 +531,7 @@ fn counters_are_the_servers_own(kind: Kind) {
         client.call(&["EVAL_RO", "return 1", "0"]);
         client.call(&["EVALSHA_RO", &sha1, "0"]);
     }
-    // A script that is killed, after it has kept others out.
+    // A script that is killed after other clients were rejected.
     let mut caller = server.client();
     caller.send(&busy_eval(Duration::from_secs(20)));
     eventually(LIMIT, "BUSY", || is_error(&client.call(&["PING"]), "BUSY").then_some(()));
@@ -541,7 +541,7 @@ fn counters_are_the_servers_own(kind: Kind) {
     assert_eq!(client.call(&["SCRIPT", "KILL"]), Value::Okay);
     assert!(matches!(caller.receive(), Value::ServerError(_)));
 
-    // The exporter's own questions add to none of these numbers, so they stand still by now.
+    // The exporter's own commands do not change these numbers, so they are stable by now.
     eventually_or_tell(LIMIT, "the server's numbers", || {
         let info = client.info(&["all"]);
         let wrong = differences(&exporter, &info, kind, &target);
@@ -560,7 +560,7 @@ fn counters_are_the_servers_own(kind: Kind) {
 /// Commands that run scripts and functions.
 const COMMANDS: [&str; 6] = ["eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"];
 
-/// Differences between the server's own numbers and those of the exporter.
+/// Returns the differences between the server's own numbers and those of the exporter.
 fn differences(
     exporter: &Exporter,
     info: &BTreeMap<String, String>,
@@ -624,7 +624,7 @@ fn differences(
     wrong
 }
 
-/// INFO, CONFIG GET and SLOWLOG show whether the server answers, as PING does.
+/// INFO, CONFIG GET and SLOWLOG replace a PING, because their replies also show that the server responds.
 #[test]
 fn other_commands_take_the_places_of_heartbeats() {
     run_on(Kind::Redis70, |kind| {
@@ -636,7 +636,7 @@ fn other_commands_take_the_places_of_heartbeats() {
             metrics.value("redis_script_slowlog_length", &[]).is_some()
         });
         let mut client = server.client();
-        // Without INFO, which this test sends too.
+        // INFO is not included, because this test sends it too.
         let mut commands = || {
             let stats = client.info(&["commandstats"]);
             let names = ["ping", "config|get", "slowlog|get", "slowlog|len"];
@@ -651,7 +651,7 @@ fn other_commands_take_the_places_of_heartbeats() {
             let sent = commands() - before;
             (sent >= 40).then(|| (sent, begin.elapsed()))
         });
-        // A busy machine makes the commands rarer.
+        // On a busy machine there are fewer commands.
         assert!(f64::from(sent) <= 10.0 * elapsed.as_secs_f64() + 3.0, "{sent} commands in {elapsed:?}");
     });
 }

@@ -1,4 +1,4 @@
-//! The name of a target hides its address nowhere.
+//! Every output that shows the name of a target also shows its address.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn a_named_target_has_its_address_everywhere(kind: Kind) {
     let server = Server::builder(kind).config("requirepass s3cret").start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fleet.yml");
-    // One that cannot be reached has never reported anything about itself.
+    // An unreachable server, which has never reported anything about itself.
     let nowhere = format!("127.0.0.1:{}", free_port());
     let text = format!(
         "targets:\n  - {{name: carts, addr: 'redis://:s3cret@{}'}}\n  - {{name: orders, addr: '{nowhere}'}}\n",

@@ -1,4 +1,5 @@
-//! Structure of the sources: pure directories, imports between modules, and the size of what stands beside the directories.
+//! Structure of the sources: pure directories, imports between modules, and the number and size of files outside the
+//! directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,8 +45,8 @@ const IMPURE: &[&str] = &[
     "crate::clock::Clock",
 ];
 
-/// Modules with I/O, which pure directories must not use. The list does not apply to `fleet` and `notify`, whose pure
-/// files use types of the modules beside them.
+/// Modules with I/O, which pure directories must not use. The list does not apply to `fleet` and `notify`, because their
+/// pure files use types from neighbouring modules.
 const IO_MODULES: &[&str] = &[
     "crate::blocking",
     "crate::cli",
@@ -87,7 +88,7 @@ impl Source {
     }
 }
 
-/// Returns all source files but those that are only compiled for tests.
+/// Returns all source files except those that are compiled only for tests.
 fn sources() -> Vec<Source> {
     let root = repository("src");
     let (mut sources, mut for_tests) = (Vec::new(), Vec::new());
@@ -121,7 +122,8 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Removes items with `#[cfg(test)]` or `#[cfg(any(fuzzing, test))]`, and collects the names of modules among them that have a file of their own.
+/// Removes items with `#[cfg(test)]` or `#[cfg(any(fuzzing, test))]`, and collects the names of those that are modules with
+/// their own files.
 fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTree> {
     let mut kept = Vec::new();
     let mut tokens = tokens.into_iter();
@@ -130,7 +132,7 @@ fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTre
             TokenTree::Group(group)
                 if group.delimiter() == Delimiter::Bracket && is_cfg_test(&group.stream()) =>
             {
-                // The # of the attribute.
+                // Remove the # of the attribute.
                 kept.pop();
                 let mut item = Vec::new();
                 for token in tokens.by_ref() {
@@ -162,11 +164,11 @@ fn without_tests(tokens: TokenStream, modules: &mut Vec<String>) -> Vec<TokenTre
 }
 
 fn is_cfg_test(attribute: &TokenStream) -> bool {
-    // Fuzz targets are tests too.
+    // Code for fuzzing is treated as test code.
     ["cfg(test)", "cfg(any(fuzzing,test))"].contains(&attribute.to_string().replace(' ', "").as_str())
 }
 
-/// Collects all paths, with those in braces after `::` completed by what stands before the braces.
+/// Collects all paths. Paths in braces after `::` are prefixed with the path before the braces.
 fn collect_paths(tokens: Vec<TokenTree>, prefix: &[String], paths: &mut BTreeSet<String>) {
     let mut path = prefix.to_vec();
     let mut colons = 0;
@@ -174,7 +176,7 @@ fn collect_paths(tokens: Vec<TokenTree>, prefix: &[String], paths: &mut BTreeSet
         match token {
             TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
             TokenTree::Ident(ident) => {
-                // At the beginning of an entry in braces the prefix stands before it.
+                // An entry in braces begins with the prefix.
                 if colons != 2 && path.len() > prefix.len() {
                     paths.insert(path.join("::"));
                     path = prefix.to_vec();
@@ -232,7 +234,7 @@ fn modules_import_each_other_in_one_direction() {
         imports.entry(module).or_default().extend(others);
     }
     assert!(imports["fleet"].contains("config"), "{imports:?}");
-    // Modules that import none of the others, or that none of the others imports, are not part of a circle.
+    // Modules that import none of the others, or are imported by none of the others, are not part of a cycle.
     loop {
         let left: BTreeSet<String> = imports.keys().cloned().collect();
         imports.retain(|_, used| used.iter().any(|module| left.contains(module)));
@@ -245,7 +247,7 @@ fn modules_import_each_other_in_one_direction() {
     assert!(imports.is_empty(), "circles: {imports:#?}");
 }
 
-/// The one file in C sets the parameters of an allocator.
+/// The only C file sets the parameters of an allocator.
 #[test]
 fn there_is_no_unsafe_code_and_one_crypto_provider() {
     let manifest = fs::read_to_string(repository("Cargo.toml")).unwrap();
@@ -335,9 +337,9 @@ fn paths_are_collected_from_imports_and_from_code() {
 struct Row {
     /// Position in the table; a module imports only modules of rows below its own.
     position: usize,
-    /// True if the table calls the module pure.
+    /// True if the table marks the module as pure.
     pure: bool,
-    /// Modules that it imports.
+    /// Modules that the module imports.
     imports: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Alert rules and dashboards that the binary contains, as its subcommands write them.
+//! Alert rules and dashboards embedded in the binary, as written by its subcommands.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -28,30 +28,30 @@ on_each_server!(
     another_slow_command_is_attributed,
     a_stopped_process_is_blocked_by_something_unknown,
     a_killed_server_is_unreachable,
-    a_full_queue_of_connections_is_no_lost_server,
+    a_full_queue_of_connections_is_not_a_lost_server,
     refused_pings_are_counted_without_our_own,
     a_function_is_named_while_it_runs,
     a_script_is_named_while_it_runs,
-    a_script_right_behind_a_busy_one_never_has_its_name,
+    a_script_right_after_a_busy_one_never_gets_its_name,
     late_answers_neither_split_a_blockage_nor_lose_its_name,
-    busy_that_changes_its_kind_is_two_blockages_with_names,
+    a_change_of_busy_kind_makes_two_named_blockages,
     the_exporter_can_start_while_the_server_is_busy,
-    a_loading_server_is_no_failure,
+    a_loading_server_is_not_a_failure,
 );
 
-/// Additional delay that is allowed on a machine that also runs other tests.
+/// Additional delay allowed on a machine that is also running other tests.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Result of one scrape.
 #[derive(Debug)]
 struct Seen {
-    /// Since the script was sent, to the end of the scrape.
+    /// Time from sending the script to the end of the scrape.
     after: Duration,
     state: String,
     blocked: f64,
 }
 
-/// Scrapes every few milliseconds in the background until the server has been ok again for a moment.
+/// Scrapes every few milliseconds until the server has been ok again for a short time.
 fn watch(exporter: &Exporter, server: &Server, start: Instant, length: Duration) -> Vec<Seen> {
     let target = target_of(server);
     let mut seen: Vec<Seen> = Vec::new();
@@ -68,14 +68,14 @@ fn watch(exporter: &Exporter, server: &Server, start: Instant, length: Duration)
     seen
 }
 
-/// The states in their order, each once.
+/// Returns the states in order, without consecutive duplicates.
 fn states(seen: &[Seen]) -> Vec<&str> {
     let mut states: Vec<&str> = seen.iter().map(|seen| seen.state.as_str()).collect();
     states.dedup();
     states
 }
 
-/// When something was first true.
+/// Returns the time at which `what` was first true.
 fn first(seen: &[Seen], what: impl Fn(&Seen) -> bool) -> Duration {
     seen.iter().find(|seen| what(seen)).expect("it is seen").after
 }
@@ -99,7 +99,7 @@ fn blockages(metrics: &Metrics, cause: &str) -> (u64, f64) {
     (whole(episodes), metrics.sum("redis_script_blockage_seconds_total", &labels))
 }
 
-/// Waits until so many blockages were attributed, and gives that scrape.
+/// Waits until `count` blockages have been attributed, and returns that scrape.
 fn attributed(exporter: &Exporter, count: u64) -> Metrics {
     exporter.wait_for(LIMIT, "the blockage to be attributed", |metrics| {
         whole(metrics.sum("redis_script_blockages_total", &[])) >= count
@@ -126,7 +126,7 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     });
     assert_eq!(client.receive(), Value::Int(1));
 
-    // On a busy machine, the server that runs the script may not answer for a moment.
+    // On a busy machine, the server may briefly not respond while it runs the script.
     let mut known = states(&seen);
     known.retain(|state| *state != "busy_silent");
     known.dedup();
@@ -156,13 +156,13 @@ fn a_runaway_script_is_blocked_then_busy_then_over(kind: Kind) {
     wait_for_lines(&exporter, &["blockage ended", "cause=script", "command=eval", "client=127.0.0.1:"], 1);
 }
 
-/// Names and labels of all series.
+/// Returns the names and labels of all series.
 fn names(metrics: &Metrics) -> BTreeSet<String> {
     metrics.samples().iter().map(|sample| format!("{}{:?}", sample.name, sample.labels)).collect()
 }
 
 fn a_script_below_the_limit_is_attributed(kind: Kind) {
-    // On a busy machine the script takes longer than asked, and must not reach the limit.
+    // On a busy machine, the script runs longer than requested, but it must not reach the limit.
     let server = Server::builder(kind).config("lua-time-limit 60000").start();
     let exporter = started(&server, &[]);
     let began = Instant::now();
@@ -219,7 +219,7 @@ fn a_stopped_process_is_blocked_by_something_unknown(kind: Kind) {
 fn a_killed_server_is_unreachable(kind: Kind) {
     let mut server = Server::start(kind);
     let exporter = started(&server, &[]);
-    // Blocked first: that it is gone must be seen though an answer is still waited for.
+    // The server is blocked first, because its end must be detected even while a reply is pending.
     server.pause();
     exporter.wait_for(LIMIT, "the stop", |metrics| metrics.sum("redis_script_blocked_seconds", &[]) > 0.0);
     server.kill();
@@ -233,9 +233,9 @@ fn a_killed_server_is_unreachable(kind: Kind) {
     wait_for_lines(&exporter, &["state changed", "state=unreachable"], 1);
 }
 
-fn a_full_queue_of_connections_is_no_lost_server(kind: Kind) {
-    // While a server is blocked its clients time out and come again, until the kernel's queue of connections that
-    // were not accepted is full: then a new connection hangs as in a lost network.
+fn a_full_queue_of_connections_is_not_a_lost_server(kind: Kind) {
+    // While a server is blocked, its clients time out and reconnect until the kernel's accept queue is full. After that,
+    // new connections hang as if packets were lost.
     let mut server = Server::builder(kind).config("tcp-backlog 4").start();
     let exporter = started(&server, &[]);
     let target = target_of(&server);
@@ -267,7 +267,7 @@ fn refused_pings_are_counted_without_our_own(kind: Kind) {
     let mut script = server.client();
     let mut pings = server.client();
     assert_eq!(pings.call(&["PING"]), Value::SimpleString("PONG".to_owned()));
-    // Endless, so that a busy machine has time for all of it.
+    // The script is endless, so that even a busy machine has enough time for the test.
     script.send(&["EVAL", "while true do end", "0"]);
     exporter.wait_for(LIMIT, "BUSY", |metrics| state(metrics, &target) == "busy_script");
     let mut most = 0;
@@ -284,14 +284,14 @@ fn refused_pings_are_counted_without_our_own(kind: Kind) {
     let own = number(&metrics, "redis_script_exporter_busy_replies_total", &[]).unwrap();
     println!("{kind}: {own} BUSY errors of our own, {most} connections");
     assert_eq!(number(&metrics, "redis_script_errors_total", &[("error", "BUSY")]), Some(REFUSED));
-    // The request that had been waiting draws one; what is asked while the server is BUSY draws none.
+    // The pending request causes one error. Requests sent while the server is BUSY cause none.
     assert!((1..=2).contains(&own), "{own} BUSY errors of our own");
     assert!((1..=2).contains(&most), "{most} connections");
     let told = server.client().info(&["errorstats"]);
     assert_eq!(told["errorstat_BUSY"], format!("count={}", REFUSED + own));
 }
 
-/// Connections that the exporter has to the server now.
+/// Returns the number of connections from the exporter to the server.
 fn connections(exporter: &Exporter, server: &Server) -> usize {
     let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{}/fd", exporter.pid()))
         .unwrap()
@@ -321,7 +321,7 @@ fn a_function_is_named_while_it_runs(kind: Kind) {
     assert_eq!(client.receive(), Value::Int(1));
     let metrics = attributed(&exporter, 1);
     assert_eq!(blockages(&metrics, "function").0, 1);
-    assert_eq!(metrics.series("redis_script_running_info").len(), 0, "it does not run any more");
+    assert_eq!(metrics.series("redis_script_running_info").len(), 0, "it is no longer running");
     assert_eq!(number(&metrics, "redis_script_busy_episodes_total", &[("kind", "function")]), Some(1));
     let own = number(&metrics, "redis_script_exporter_busy_replies_total", &[]).unwrap();
     assert!((1..=3).contains(&own), "{own}");
@@ -342,7 +342,7 @@ fn a_script_is_named_while_it_runs(kind: Kind) {
     assert_eq!(client.receive(), Value::Int(1));
     let metrics = attributed(&exporter, 1);
     assert_eq!(metrics.series("redis_script_running_info").len(), 0);
-    // The body was cut in the slow log; what the server's log named is known of its fingerprint from now on.
+    // The slow log truncated the body, but the fingerprint is now associated with the script named in the server's log.
     let info = metrics.series("redis_script_info");
     let known = info.iter().find(|series| series.label("sha1") == sha1).expect("the SHA1 is known");
     assert!(known.label("script").starts_with('~'), "{known:?}");
@@ -350,7 +350,7 @@ fn a_script_is_named_while_it_runs(kind: Kind) {
     wait_for_lines(&exporter, &["blockage ended", &sha1], 1);
 }
 
-/// A script and a function that never end by themselves.
+/// A script and a function that run until they are killed.
 const ENDLESS_SCRIPT: &str = "while true do end";
 const ENDLESS_SHA1: &str = "694a5fe1ddb97a4c6a1bf299d9537c7d3d0f84e7";
 const ENDLESS_FUNCTION: &str = "endless";
@@ -359,7 +359,7 @@ const ENDLESS_LIBRARY: &str = "\
 redis.register_function{function_name='endless', callback=function() while true do end end, flags={'no-writes'}}
 ";
 
-/// Something endless, and the label `kind` that it has.
+/// Endless script or function, each with its own value of the label `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Endless {
     Script,
@@ -378,14 +378,14 @@ impl Endless {
         }
     }
 
-    /// Runs it on a connection of its own.
+    /// Runs the script or function on a new connection.
     fn begin(self, server: &Server) -> Client {
         let mut client = server.client();
         client.send(&self.call());
         client
     }
 
-    /// Waits until it is named.
+    /// Waits until the metrics name the running script or function.
     fn wait_for_name(self, exporter: &Exporter) -> Metrics {
         let script = if self == Self::Script { &ENDLESS_SHA1[..12] } else { ENDLESS_FUNCTION };
         let labels = [("kind", self.label()), ("script", script)];
@@ -394,7 +394,7 @@ impl Endless {
         })
     }
 
-    /// Kills it, and waits until `client`, which runs it, has the error.
+    /// Kills the script or function, and waits until `client`, which runs it, receives the error.
     fn kill(self, server: &Server, client: &mut Client) {
         let command = if self == Self::Script { "SCRIPT" } else { "FUNCTION" };
         assert_eq!(server.call(&[command, "KILL"]), Value::Okay);
@@ -402,7 +402,7 @@ impl Endless {
     }
 }
 
-/// Loads the function, and gives what can be run on this server.
+/// Loads the function, and returns what can run on this server.
 fn load_endless(server: &Server) -> Vec<Endless> {
     if !server.kind().has_functions() {
         return vec![Endless::Script];
@@ -412,8 +412,9 @@ fn load_endless(server: &Server) -> Vec<Endless> {
     vec![Endless::Script, Endless::Function]
 }
 
-/// Two scripts in one write: when the first one is killed, the server runs the second one before it reads from anybody else.
-fn a_script_right_behind_a_busy_one_never_has_its_name(kind: Kind) {
+/// Two scripts in one write: when the first one is killed, the server runs the second one before it reads from any other
+/// client.
+fn a_script_right_after_a_busy_one_never_gets_its_name(kind: Kind) {
     let server = Server::builder(kind).config("lua-time-limit 3000").start();
     let log = server.log_path();
     let exporter = started(&server, &["--redis.log-file", log.to_str().unwrap()]);
@@ -428,7 +429,7 @@ fn a_script_right_behind_a_busy_one_never_has_its_name(kind: Kind) {
     let name = named.series(RUNNING)[0].label("script").to_owned();
     assert_eq!(server.call(&["SCRIPT", "KILL"]), Value::Okay);
     let killed = Instant::now();
-    // A reply from before the kill may be read after it.
+    // A reply sent before the kill may be read after it.
     let silent = exporter.wait_for(LIMIT, "the second script", |metrics| {
         killed.elapsed() > Duration::from_secs(1)
             && metrics.value("redis_script_target_state", &[("state", "busy_silent")]) == Some(1.0)
@@ -446,7 +447,7 @@ fn a_script_right_behind_a_busy_one_never_has_its_name(kind: Kind) {
     let undetected: BTreeSet<_> = undetected.iter().map(|sample| sample.label("script")).collect();
     let calls = metrics.series("redis_script_last_slow_call_duration_seconds");
     let calls: BTreeSet<_> = calls.iter().map(|sample| sample.label("script")).collect();
-    // On a busy machine the second one passes the limit too, and the log names it.
+    // On a busy machine, the second script also exceeds the limit, and the log names it.
     let passed = metrics.sum("redis_script_busy_episodes_total", &[]) > 1.0;
     let expected = usize::from(!passed);
     assert_eq!((calls.len(), undetected.len()), (2, expected), "{calls:?} {undetected:?}");
@@ -459,10 +460,10 @@ fn late_answers_neither_split_a_blockage_nor_lose_its_name(kind: Kind) {
     behind_a_slow_proxy(kind, 6);
 }
 
-/// 300 blockages on each server, all servers at once; takes 15 minutes. `SERVERS=all` includes the optional servers.
+/// 300 blockages on each server, in parallel; takes 15 minutes. `SERVERS=all` includes the optional servers.
 #[test]
 #[ignore = "takes minutes; run by name"]
-fn late_answers_three_hundred_times() {
+fn late_replies_do_no_harm_in_three_hundred_blockages() {
     const BLOCKAGES: u64 = 300;
     thread::scope(|scope| {
         for kind in available() {
@@ -474,7 +475,8 @@ fn late_answers_three_hundred_times() {
     });
 }
 
-/// Random blockages behind a proxy that delays each answer by up to 0.5 s: every one is one blockage, of the right kind, named.
+/// Random blockages behind a proxy that delays each reply by up to 0.5 s. Each must be counted as one blockage, with the
+/// right kind and name.
 fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
     let server = Server::builder(kind).config("lua-time-limit 700").start();
     let what = load_endless(&server);
@@ -486,7 +488,7 @@ fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
         &url,
         "--redis.log-file",
         log.to_str().unwrap(),
-        // No answer is taken for a blockage, however late it is on this machine.
+        // A late reply on a busy machine must not be taken for a blockage.
         "--heartbeat.blocked-after=2s",
     ]);
     exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
@@ -495,7 +497,7 @@ fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
     proxy.set(Mode::Jitter(Duration::from_millis(500)));
     let mut wanted = BTreeMap::from([("script", 0), ("function", 0)]);
     for number in 1..=blockages_wanted {
-        // At any time between two answers.
+        // Begin at a random time between two replies.
         thread::sleep(Duration::from_millis(400).mul_f64(rand::random()));
         let endless = what[rand::random_range(0..what.len())];
         let mut client = endless.begin(&server);
@@ -513,7 +515,7 @@ fn behind_a_slow_proxy(kind: Kind, blockages_wanted: u64) {
     assert_eq!(metrics.sum("redis_script_busy_episodes_total", &[]), blockages_wanted as f64);
 }
 
-fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
+fn a_change_of_busy_kind_makes_two_named_blockages(kind: Kind) {
     const TIME_LIMIT: Duration = Duration::from_secs(2);
     if !kind.has_functions() {
         return;
@@ -540,7 +542,7 @@ fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
         let metrics = attributed(&exporter, 2);
         let (episodes, seconds) = blockages(&metrics, two.label());
         assert_eq!((blockages(&metrics, one.label()).0, episodes), (1, 1), "{}", exporter.logs());
-        // Not when it was seen to be BUSY, which is the time limit later.
+        // The blockage begins with the script, not with the BUSY state, which begins later by the time limit.
         let least = lasted.saturating_sub(TIME_LIMIT / 2).as_secs_f64();
         assert!(seconds > least, "{one:?}, {two:?}: {seconds} s of {lasted:?}");
         for one in ["script", "function"] {
@@ -548,7 +550,7 @@ fn busy_that_changes_its_kind_is_two_blockages_with_names(kind: Kind) {
             assert_eq!(busy, Some(1), "{one}");
         }
         let ended = |parts: &[&str]| lines_with(&exporter.logs(), parts).len();
-        eventually(LIMIT, "the log to tell of both", || (ended(&["blockage ended"]) >= 2).then_some(()));
+        eventually(LIMIT, "the log to report both", || (ended(&["blockage ended"]) >= 2).then_some(()));
         for (cause, name) in [("cause=script", ENDLESS_SHA1), ("cause=function", ENDLESS_FUNCTION)] {
             assert_eq!(ended(&["blockage ended", cause, name]), 1, "{}", exporter.logs());
         }
@@ -563,7 +565,7 @@ fn the_exporter_can_start_while_the_server_is_busy(kind: Kind) {
     eventually(LIMIT, "BUSY", || is_error(&pings.call(&["PING"]), "BUSY").then_some(()));
     let exporter = Exporter::start(&["--redis.addr", &server.url()]);
     let target = target_of(&server);
-    // On a busy machine the reply is late, so that the server counts as blocked before.
+    // On a busy machine the reply is late, so the server is considered blocked before that.
     exporter.wait_for(LIMIT, "BUSY", |metrics| state(metrics, &target) == "busy_script");
     assert_eq!(client.receive(), Value::Int(1));
     let ended = Instant::now();
@@ -580,8 +582,8 @@ fn the_exporter_can_start_while_the_server_is_busy(kind: Kind) {
     );
 }
 
-fn a_loading_server_is_no_failure(kind: Kind) {
-    // Slow to load, and with enough data to answer in between: servers do so every 2 MB.
+fn a_loading_server_is_not_a_failure(kind: Kind) {
+    // Slow to load, and with enough data that the server replies while loading, which it does every 2 MB.
     let mut server = Server::builder(kind).config("key-load-delay 300").config("rdbcompression no").start();
     let mut client = server.client();
     assert_eq!(client.call(&["DEBUG", "POPULATE", "20000", "key", "2000"]), Value::Okay);
@@ -595,7 +597,7 @@ fn a_loading_server_is_no_failure(kind: Kind) {
     exporter.wait_for(LIMIT, "the end of the loading", |metrics| state(metrics, &target) == "ok");
 }
 
-/// The slow log is read as often as before, so that no entry is lost.
+/// The slow log is still read at its usual interval, so that no entry is lost.
 #[test]
 fn settings_are_read_as_rarely_as_heartbeats_are_sent() {
     run_on(Kind::Redis70, |kind| {
@@ -622,12 +624,12 @@ fn settings_are_read_as_rarely_as_heartbeats_are_sent() {
             let calls = ["slowlog|get", "config|get"].map(calls);
             (calls[0] >= 30).then_some(calls)
         });
-        // Once per second each; every 100 ms if they kept their interval.
+        // Each setting is read once per second; with the original interval it would be every 100 ms.
         assert!(settings * 3 < reads, "{settings} reads of the settings, {reads} of the slow log");
     });
 }
 
-/// Two hundred servers in one process, all blocked at once and released.
+/// Two hundred servers, all blocked and released at the same time.
 #[test]
 fn two_hundred_targets_blocked_at_once() {
     const TARGETS: usize = 200;
@@ -667,8 +669,8 @@ fn two_hundred_targets_blocked_at_once() {
     let blocked = usage(&exporter);
     let longest = held.elapsed() + LIMIT;
     servers.iter_mut().for_each(Server::resume);
-    // A server that lacks CPU time after it was resumed is blocked once more.
-    let metrics = exporter.wait_for(LIMIT, "all blockages to be told", |metrics| {
+    // A server that lacks CPU time after it is resumed is blocked again.
+    let metrics = exporter.wait_for(LIMIT, "all blockages to be reported", |metrics| {
         everywhere(metrics, "ok")
             && servers.iter().all(|server| {
                 let labels = [("target", &*target_of(server)), ("cause", "unknown")];
@@ -685,7 +687,7 @@ fn two_hundred_targets_blocked_at_once() {
         assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
     }
     let ((_, threads, sockets), (memory_blocked, threads_blocked, sockets_blocked)) = (idle, blocked);
-    // One thread may uncompress the text.
+    // One thread may be decompressing the text.
     assert!(threads_blocked.max(after.1) <= threads + 1, "{idle:?} {blocked:?} {after:?}");
     assert!(sockets_blocked <= sockets + TARGETS + 8, "{sockets_blocked} sockets");
     assert!(after.2 <= sockets + 8, "{} sockets afterwards", after.2);
@@ -695,13 +697,14 @@ fn two_hundred_targets_blocked_at_once() {
     );
 }
 
-/// The exporter connects to all of them at the same moment. If it read all INFO at the same moment too, thousands of heartbeats would wait.
-/// INFO takes the place of a heartbeat, at its time: the heartbeats of all stay together.
+/// The exporter connects to all servers at the same time. If it also read INFO from all at the same time, thousands of
+/// heartbeats would be delayed. INFO replaces a heartbeat at its scheduled time, so the heartbeats of all servers stay in
+/// step.
 #[test]
 fn info_of_many_servers_is_read_at_different_times() {
     const SERVERS: usize = 40;
     const HEARTBEAT: Duration = Duration::from_millis(400);
-    // Of each server: when INFO was requested, and how long after the request before.
+    // For each server: times of INFO requests, and the time since the previous request.
     let none: Vec<Vec<(Instant, Duration)>> = vec![Vec::new(); SERVERS];
     let requests = Arc::new(Mutex::new(none));
     let servers: Vec<Hostile> = (0..SERVERS)
@@ -711,7 +714,7 @@ fn info_of_many_servers_is_read_at_different_times() {
             Hostile::answering(move |words| {
                 let now = Instant::now();
                 let since = now - std::mem::replace(&mut *last.lock().unwrap(), now);
-                // The first question is for one section.
+                // The first INFO request is for a single section.
                 if words[0] == "info" && words.len() > 2 {
                     requests.lock().unwrap()[i].push((now, since));
                 }
@@ -726,7 +729,8 @@ fn info_of_many_servers_is_read_at_different_times() {
         let requests = requests.lock().unwrap();
         requests.iter().map(|all| all.get(1).map(|(at, since)| (*at - all[0].0, *since))).collect()
     });
-    // At random within the interval: about half of them. Two halves at the same moment would be none or all.
+    // The times are random within the interval, so about half of them are in its first half. If they were the same for all,
+    // it would be none or all.
     let early = second.iter().filter(|(delay, _)| *delay < Duration::from_secs(2)).count();
     assert!((5..=35).contains(&early), "{second:?}");
     let mut since: Vec<Duration> = second.iter().map(|(_, since)| *since).collect();
@@ -734,7 +738,7 @@ fn info_of_many_servers_is_read_at_different_times() {
     assert!(since[SERVERS / 2] > HEARTBEAT * 3 / 4, "{since:?}");
 }
 
-/// Resident memory in KiB, threads, and open sockets of the exporter.
+/// Returns the exporter's resident memory in KiB, number of threads, and number of open sockets.
 fn usage(exporter: &Exporter) -> (usize, usize, usize) {
     let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
     let field = |name: &str| -> usize {

@@ -1,4 +1,4 @@
-//! Random faults on each real server: the number of counted and lost entries is exactly the number of written ones.
+//! Random faults on each real server: the number of counted and lost entries is exactly the number of entries written.
 
 use std::time::Duration;
 

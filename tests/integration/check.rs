@@ -1,4 +1,4 @@
-//! `check` against real servers in the states that a user meets: its output as a whole, and its exit code.
+//! `check` against real servers in common states: complete output and exit code.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -28,16 +28,16 @@ on_each_server!(
     a_wrong_password_is_critical,
 );
 
-/// Time that the scripts would take that are killed before.
+/// Run time of scripts that are killed before they end.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Runs the check of this address.
+/// Runs `check` for this address.
 #[track_caller]
 fn check(url: &str, flags: &[&str]) -> Finished {
     Exporter::builder().args(&["check", "--redis.addr", url]).args(flags).run()
 }
 
-/// The output is as written down for this kind of server, and the exit code is this one.
+/// Asserts the exit code, and that the output matches the golden file for this kind of server.
 #[track_caller]
 fn assert_output(finished: &Finished, code: i32, name: &str, server: Option<&Server>) {
     assert_eq!(finished.status.code(), Some(code), "{finished:?}");
@@ -47,7 +47,7 @@ fn assert_output(finished: &Finished, code: i32, name: &str, server: Option<&Ser
     assert_golden(&format!("tests/golden/check-{name}{kind}.txt"), &normalised(&finished.stdout, server));
 }
 
-/// The text without what another run shows differently: the server's port and version, and times.
+/// Replaces the parts of the text that differ between runs: the server's port and version, and times.
 fn normalised(text: &str, server: Option<&Server>) -> String {
     let mut text = text.to_owned();
     if let Some(server) = server {
@@ -79,7 +79,7 @@ fn an_idle_server_has_no_problems(kind: Kind) {
 fn a_slow_log_that_is_off_is_a_warning(kind: Kind) {
     let server = Server::builder(kind).config("slowlog-log-slower-than -1").start();
     assert_output(&check(&server.url(), &[]), 1, "slowlog-off", Some(&server));
-    // The line that it gives mends it.
+    // The printed command fixes it.
     server.config_set("slowlog-log-slower-than", "10000");
     assert_eq!(check(&server.url(), &[]).status.code(), Some(0));
 }
@@ -93,7 +93,7 @@ fn a_user_without_grants_gets_the_acl_commands(kind: Kind) {
     };
     let finished = run();
     assert_output(&finished, 2, "not-granted", Some(&server));
-    // This line grants all that is missing.
+    // This line grants all missing permissions.
     let grant = finished.stdout.lines().find(|line| line.trim_start().starts_with("grant all > ")).unwrap();
     let (_, grant) = grant.split_once(" ACL ").unwrap();
     let words: Vec<&str> =
@@ -101,7 +101,7 @@ fn a_user_without_grants_gets_the_acl_commands(kind: Kind) {
     if kind.has_functions() {
         assert_eq!(server.call(&words), Value::Okay, "{words:?}");
     } else {
-        // Before 7.0 there is no function|stats to be granted.
+        // Before 7.0, function|stats does not exist.
         let words: Vec<&str> = words.into_iter().filter(|word| *word != "+function|stats").collect();
         assert_eq!(server.call(&words), Value::Okay, "{words:?}");
     }
@@ -142,7 +142,7 @@ fn a_blocked_server_is_critical(kind: Kind) {
     assert_output(&finished, 2, "blocked", Some(&server));
 }
 
-/// The text without the time that the check waited.
+/// Replaces the time that the check waited.
 fn hide_time(text: &str) -> String {
     let lines = text.lines().map(|line| match line.split_once("has not answered for ") {
         Some((head, _)) => format!("{head}has not answered for <x>"),
@@ -185,7 +185,7 @@ fn a_server_that_is_not_there_is_critical() {
 }
 
 #[test]
-fn a_script_that_is_not_busy_yet_is_waited_for() {
+fn check_waits_for_a_script_to_become_busy() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("lua-time-limit 2000").start();
         let (mut caller, mut client) = (server.client(), server.client());
@@ -201,7 +201,7 @@ fn a_script_that_is_not_busy_yet_is_waited_for() {
     });
 }
 
-/// All paths of keys in a JSON value; elements of lists count as one.
+/// Collects all paths of keys in a JSON value. All elements of a list have the same path.
 fn paths(value: &Json, path: &str, found: &mut std::collections::BTreeSet<String>) {
     match value {
         Json::Object(fields) => {
@@ -217,7 +217,7 @@ fn paths(value: &Json, path: &str, found: &mut std::collections::BTreeSet<String
 }
 
 #[test]
-fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
+fn the_json_matches_the_documentation_and_lists_slow_scripts() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("slowlog-max-len 5").start();
         let mut client = server.client();
@@ -238,7 +238,7 @@ fn the_json_is_as_documented_and_slow_scripts_are_in_it() {
         let (mut told, mut found) = (BTreeSet::default(), BTreeSet::default());
         paths(&example, "", &mut told);
         paths(&report, "", &mut found);
-        // The example shows a server that is BUSY too, and permissions that are missing.
+        // The example also shows a BUSY server and missing permissions.
         found.extend(
             ["kind", "kill", "function", "running_seconds", "unanswered_seconds"]
                 .map(|field| format!(".servers.blocked.{field}")),
@@ -270,16 +270,16 @@ fn slowlog_enabled_has_the_meaning_of_the_metric() {
     });
 }
 
-/// Output of the check to a terminal, with this environment.
+/// Returns the output of the check to a terminal, with this environment.
 fn on_a_terminal(url: &str, env: &[(&str, &str)]) -> String {
     const END: &[u8] = b"(end)";
     let pty = openpty(None, None).unwrap();
-    // This end stays open, so that nothing is dropped that the child has written and nobody has read yet.
+    // Kept open so that output which the child has written but nobody has read is not discarded.
     let mut slave = File::from(pty.slave.try_clone().unwrap());
     let mut child = Command::new(binary())
         .args(["check", "--redis.addr", url])
         .env_remove("NO_COLOR")
-        // There, colours are taken to work on any terminal.
+        // With `CI`, colours are assumed to work on any terminal.
         .env_remove("CI")
         .env("TERM", "xterm")
         .envs(env.iter().copied())

@@ -1,4 +1,4 @@
-//! The program as it is run: flags, environment, exit codes, signals, what it writes.
+//! Command line of the program: flags, environment, exit codes, signals and output.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,19 +26,19 @@ use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
 use test_support::wait::eventually;
 
-/// The exit code for wrong usage.
+/// Exit code for a usage error.
 const USAGE: i32 = 64;
 
-/// Time limit for the end after a signal. On an idle machine it takes less than a second.
+/// Time limit for exiting after a signal. On an idle machine this takes less than a second.
 const SOON: Duration = Duration::from_secs(3);
 
-/// Runs the exporter with these arguments to its end.
+/// Runs the exporter with these arguments until it exits.
 #[track_caller]
 fn run<A: AsRef<str>>(args: &[A]) -> Finished {
     Exporter::builder().args(args).run()
 }
 
-/// It ended with this code and one line on stderr; gives the line.
+/// Asserts that the exporter exited with this code and one line on stderr, and returns the line.
 #[track_caller]
 fn one_line(finished: &Finished, code: i32) -> &str {
     assert_eq!(finished.status.code(), Some(code), "{finished:?}");
@@ -49,7 +49,7 @@ fn one_line(finished: &Finished, code: i32) -> &str {
 }
 
 #[test]
-fn wrong_flags_are_one_line_that_names_the_flag() {
+fn wrong_flags_give_one_line_that_names_the_flag() {
     let nowhere = "/nowhere/at/all";
     for (args, flag) in [
         (vec!["--no.such-flag"], "--no.such-flag"),
@@ -84,14 +84,14 @@ fn wrong_flags_are_one_line_that_names_the_flag() {
         (vec!["healthcheck", "--web.listen-address=here"], "--web.listen-address"),
     ] {
         let finished = run(&[&args[..], &["--web.listen-address=127.0.0.1:0"][..]].concat()[..]);
-        // A flag that takes one value and stands there twice would be wrong for that.
+        // Repeating a flag that takes one value would be an error of its own.
         let line = one_line(&finished, USAGE);
         assert!(line.contains(flag), "{args:?}: {line}");
     }
 }
 
 #[test]
-fn the_command_line_of_redis_exporter_is_one_line_or_runs() {
+fn a_redis_exporter_command_line_runs_or_gives_one_line() {
     for (args, part) in [
         (&["--redis.addr", "redis://127.0.0.1:1", "--skip-tls-verification"][..], "--redis.tls-insecure"),
         (&["-redis.addr=redis://127.0.0.1:1"], "--redis.addr"),
@@ -112,7 +112,8 @@ fn the_command_line_of_redis_exporter_is_one_line_or_runs() {
 
 #[test]
 fn sockets_that_systemd_passes_are_served() {
-    // Passes a socket as systemd does: as file descriptor 3, with the number of sockets and the process it is for.
+    // Passes a socket as systemd does: as file descriptor 3, with the number of sockets and the receiving process in the
+    // environment.
     let program = "import os, socket, sys\n\
                    s = socket.socket()\n\
                    s.bind(('127.0.0.1', 0))\n\
@@ -123,11 +124,11 @@ fn sockets_that_systemd_passes_are_served() {
                    os.execv(sys.argv[2], sys.argv[2:])";
     let url = format!("redis://127.0.0.1:{}", free_port());
     let args = ["--web.systemd-socket", "--redis.addr", &url];
-    // The harness adds --web.listen-address, which is then unused.
+    // The harness adds --web.listen-address, which is unused here.
     let exporter =
         Exporter::builder().wrapper(&["python3", "-c", program, "1"]).args(&args).args(&QUICK).start();
     assert_eq!(exporter.get("/-/healthy").status, 200);
-    assert_eq!(lines_with(&exporter.logs(), &["listening"]).len(), 1);
+    assert_eq!(lines_with(&exporter.logs(), &["message=listening"]).len(), 1);
 
     let finished = Exporter::builder().wrapper(&["python3", "-c", program, "0"]).args(&args).run();
     let line = one_line(&finished, USAGE);
@@ -135,7 +136,7 @@ fn sockets_that_systemd_passes_are_served() {
 }
 
 #[test]
-fn tls_files_that_cannot_be_used_are_one_line() {
+fn unusable_tls_files_give_a_one_line_error() {
     let (ours, theirs) = (Certificates::new(), Certificates::new());
     let folder = TempDir::new().unwrap();
     let junk = folder.path().join("junk.pem");
@@ -185,22 +186,22 @@ fn a_bad_address_never_repeats_its_password() {
     }
 }
 
-/// The end of an exporter that refuses what it is told; `None` if an address that looks wrong can be read after all.
+/// Returns the result of an exporter that rejects its arguments; `None` if an address that looks wrong is accepted.
 fn refuses(builder: Builder) -> Option<Finished> {
-    // Nobody listens at 0 of these addresses; an exporter that starts is told so by the port that is taken.
+    // Listening on a port that is already taken makes an exporter that accepts its arguments exit with code 1.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let finished = builder.args(&["--web.listen-address", &taken.local_addr().unwrap().to_string()]).run();
     (finished.status.code() != Some(1)).then_some(finished)
 }
 
 #[test]
-fn a_port_in_use_is_one_line() {
+fn a_port_in_use_gives_a_one_line_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let finished = run(&["--web.listen-address", &address]);
     let line = one_line(&finished, 1);
     assert!(line.contains("--web.listen-address") && line.contains(&address), "{line}");
-    // Also when another one is free.
+    // Also if another address is free.
     let finished = run(&["--web.listen-address=127.0.0.1:0", "--web.listen-address", &address]);
     assert!(one_line(&finished, 1).contains(&address));
 }
@@ -220,7 +221,7 @@ fn version_is_name_number_and_revision() {
     assert_eq!(finished.stderr, "");
     let start = format!("redis-script-exporter {}", env!("CARGO_PKG_VERSION"));
     let rest = finished.stdout.strip_prefix(&start).unwrap();
-    // A build without git has no revision.
+    // A build without git contains no revision.
     let revision = rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(")\n"));
     assert!(revision.is_some_and(|text| text.len() >= 7) || rest == "\n", "{rest:?}");
     let starting = Exporter::start(&["--redis.addr", "redis://127.0.0.1:1"]).logs();
@@ -315,7 +316,7 @@ fn help_of_a_subcommand_is_that_of_its_flag() {
 }
 
 #[test]
-fn check_takes_addresses_and_tells_an_http_server() {
+fn check_takes_addresses_and_recognizes_an_http_server() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let finished = run(&["check", &server.addr().to_string()]);
@@ -326,7 +327,7 @@ fn check_takes_addresses_and_tells_an_http_server() {
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
         let expected = "unreachable: the peer is an HTTP server";
         assert!(finished.stdout.contains(expected) && !finished.stdout.contains("TLS"), "{finished:?}");
-        // The exporter logs the same.
+        // The exporter logs the same problem.
         let watching = Exporter::start(&["--redis.addr", &format!("redis://{http}")]);
         eventually(LIMIT, "the state", || {
             watching.logs().contains("the peer is an HTTP server").then_some(())
@@ -334,7 +335,7 @@ fn check_takes_addresses_and_tells_an_http_server() {
     });
 }
 
-/// Rows of a table of flags, and the flags in them.
+/// Returns the rows of a document's table of flags, and the flags in them.
 fn flag_rows(document: &str) -> (Vec<String>, BTreeSet<String>) {
     let text = fs::read_to_string(repository(document)).unwrap();
     let rows: Vec<String> =
@@ -361,7 +362,7 @@ fn the_documents_have_the_flags_of_the_help() {
     assert_eq!(documented, flags, "the table in docs/configuration.md, and --help");
     let (_, readme) = flag_rows("README.md");
     assert!(readme.len() == 8 && readme.is_subset(&flags), "the README has eight flags: {readme:?}");
-    // And each row names the variables and the default that the help names.
+    // Each row contains the variables and the default that are shown in the help.
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -380,7 +381,7 @@ fn the_documents_have_the_flags_of_the_help() {
     }
 }
 
-/// A port at which connections are neither accepted nor refused: its queue of new connections is full.
+/// A port whose accept queue is full, so that connections are neither accepted nor refused.
 struct Deaf {
     addr: SocketAddr,
     _listener: Socket,
@@ -411,7 +412,7 @@ fn a_signal_ends_it_whatever_it_waits_for() {
         let mut paused = Server::start(kind);
         paused.pause();
         let deaf = Deaf::new();
-        // Accepts, and never answers a TLS handshake.
+        // Accepts connections but never responds to a TLS handshake.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = format!("redis://127.0.0.1:{}", free_port());
         let cores = sched_getaffinity(Pid::from_raw(0)).unwrap();
@@ -426,7 +427,7 @@ fn a_signal_ends_it_whatever_it_waits_for() {
             ("is being connected to", deaf_url, None),
             ("does not finish its handshake", silent_url, None),
         ] {
-            // On one core, the runtime has another scheduler.
+            // On one core, the runtime uses a different scheduler.
             for (signal, wrapper) in [(Signal::SIGTERM, &[][..]), (Signal::SIGINT, &one_core)] {
                 let exporter = Exporter::builder().wrapper(wrapper);
                 let mut exporter = exporter.args(&["--redis.addr", &url, "--redis.tls-insecure"]).start();
@@ -437,7 +438,7 @@ fn a_signal_ends_it_whatever_it_waits_for() {
                     }
                     None => assert_eq!(exporter.get("/-/healthy").status, 200),
                 }
-                // Clients that keep their connection, or that are in the middle of a request, don't hold it up.
+                // Clients with an idle connection or an incomplete request do not delay the exit.
                 let mut idle = Connection::open(exporter.addr()).unwrap();
                 assert_eq!(idle.get("/-/healthy").unwrap().status, 200);
                 let mut half = TcpStream::connect(exporter.addr()).unwrap();
@@ -486,7 +487,7 @@ fn healthcheck_rejects_other_services() {
         let other = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
-            // Nothing more comes; the connection stays open where there was no answer at all.
+            // Send nothing more. If there was no response at all, keep the connection open.
             std::thread::sleep(if answer.is_empty() { LIMIT } else { Duration::from_millis(500) });
         });
         let finished = run(&["healthcheck", "--web.listen-address", &address]);
@@ -540,7 +541,7 @@ fn the_environment_sets_what_flags_do() {
             (vec![("REDIS_ADDR", urls[0].as_str())], vec![], vec![&targets[0]]),
             (vec![("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &urls[0])], vec![], vec![&targets[0]]),
             (vec![("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &both)], vec![], vec![&targets[0], &targets[1]]),
-            // The own variable goes before the other, the flag before both.
+            // The exporter's own variable takes precedence over the other one, and the flag over both.
             (
                 vec![("REDIS_ADDR", &urls[0]), ("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", &urls[1])],
                 vec![],
@@ -584,7 +585,7 @@ fn the_environment_sets_what_flags_do() {
 }
 
 #[test]
-fn a_variable_that_is_wrong_is_one_line_that_names_the_flag() {
+fn a_wrong_variable_gives_one_line_that_names_the_flag() {
     for (name, value, flag) in [
         ("REDIS_SCRIPT_EXPORTER_POLL_INTERVAL", "soon", "--poll.interval"),
         ("REDIS_SCRIPT_EXPORTER_SLOW_BUCKETS", "2,1", "--slow.buckets"),

@@ -1,4 +1,4 @@
-//! A server whose clock is wrong: the times of its calls are in the exporter's clock.
+//! A server with a wrong clock: the times of its calls are converted to the exporter's clock.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use crate::common::{SPIN, logs_milliseconds, spin, wait_for_scripts, watch};
 use crate::exactly_once::OwnClock;
 use test_support::server::{Kind, run_on};
 
-/// Debian's Redis 7.0 does not run with libfaketime; nothing here depends on the version.
+/// Uses other versions because Debian's Redis 7.0 does not run with libfaketime; the test does not depend on the version.
 #[test]
 fn times_of_calls_are_in_the_exporters_clock() {
     run_on(Kind::Redis62, wrong_clocks);
@@ -40,7 +40,7 @@ fn wrong_clocks(kind: Kind) {
         let ended = metrics.series("redis_script_last_slow_call_timestamp_seconds");
         assert_eq!(ended.len(), 1, "{}", metrics.text);
         assert!(is_now(ended[0].value), "{seconds}: {} is not near {began}", ended[0].value);
-        // It ended less than 10 minutes ago, also if the server's clock is 10 minutes behind.
+        // The call ended less than 10 minutes ago, even if the server's clock is 10 minutes behind.
         assert_eq!(metrics.series("redis_script_max_duration_seconds").len(), 1, "{seconds}");
         for (list, rows, field) in [
             ("targets", "targets", "last_slow_call"),

@@ -1,5 +1,5 @@
-//! Helpers of several tests: an exporter with short intervals for a server, and comparison of what it counted
-//! with what the server's own slow log and INFO say.
+//! Helpers for several tests: an exporter with short intervals, and comparison of its counts with the server's own slow log
+//! and INFO.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,11 +13,11 @@ use test_support::metrics::{Labels, Metrics};
 use test_support::server::{Builder as ServerBuilder, Kind, Server};
 use test_support::wait::eventually_or_tell;
 
-/// Time limit for what happens at once on an idle machine.
+/// Time limit for events that happen immediately on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Makes the exporter look often, where how often is not the subject, and patient, where blockages are not: on a machine
-/// with much to do any server looks blocked for a moment.
+/// Flags for frequent polls, for tests in which the intervals do not matter, and for a late detection of blockages: on a
+/// busy machine, any server may briefly look blocked.
 pub(crate) const QUICK: [&str; 4] = [
     "--poll.interval=50ms",
     "--poll.info-interval=200ms",
@@ -25,10 +25,10 @@ pub(crate) const QUICK: [&str; 4] = [
     "--heartbeat.blocked-after=20s",
 ];
 
-/// A script that takes a few milliseconds, short enough for the slow log to keep it whole.
+/// A script that runs for a few milliseconds, and is short enough not to be truncated in the slow log.
 pub(crate) const SPIN: &str = "for i = 1, tonumber(ARGV[1]) do local x = i end return 1";
 
-/// The same as a function library, and the function's name.
+/// [`SPIN`] as a function library; the function's name is `spin`.
 pub(crate) const SPIN_LIBRARY: &str = "\
 #!lua name=spinning
 redis.register_function{function_name='spin', flags={'no-writes'}, callback=function(keys, args)
@@ -37,21 +37,21 @@ redis.register_function{function_name='spin', flags={'no-writes'}, callback=func
 end}
 ";
 
-/// Rounds that take longer than the slow log's threshold of [`logs_milliseconds`] on any machine.
+/// Number of iterations that exceeds the slow log threshold of [`logs_milliseconds`] on any machine.
 const ROUNDS: &str = "3000000";
 
-/// A server whose slow log has everything that takes two milliseconds.
+/// Configures a server whose slow log contains all commands of two milliseconds or more.
 pub(crate) fn logs_milliseconds(kind: Kind) -> ServerBuilder {
     Server::builder(kind).config("slowlog-log-slower-than 2000")
 }
 
-/// Runs [`SPIN`], some variant of it, or the function: long enough to be in the slow log.
+/// Runs [`SPIN`], a variant of it, or the function, long enough to be in the slow log.
 #[track_caller]
 pub(crate) fn spin(client: &mut Client, command: &str, script: &str) {
     assert_eq!(client.call(&[command, script, "0", ROUNDS]), Value::Int(1), "{command} {script}");
 }
 
-/// Calls [`SPIN`]; an error if the server closes the connection.
+/// Calls [`SPIN`]. Fails if the server closes the connection.
 #[track_caller]
 pub(crate) fn try_spin(client: &mut Client) -> redis::RedisResult<()> {
     client.send(&["EVAL", SPIN, "0", ROUNDS]);
@@ -65,17 +65,18 @@ pub(crate) fn load_spin(client: &mut Client) {
     assert_eq!(text(&client.call(&["FUNCTION", "LOAD", SPIN_LIBRARY])), "spinning");
 }
 
-/// An exporter that looks often at `server`, and has read everything once: what is in the slow log is its baseline.
+/// Starts an exporter that polls `server` frequently, and waits until it has read everything once, including the baseline
+/// of the slow log.
 #[track_caller]
 pub(crate) fn watch(server: &Server, flags: &[&str]) -> Exporter {
     begin(Exporter::builder().args(&["--redis.addr", &server.url()]).args(flags))
 }
 
-/// Starts an exporter that looks often and waits until it has read everything of each of its servers once.
+/// Starts an exporter that polls frequently, and waits until it has read everything from each server once.
 #[track_caller]
 pub(crate) fn begin(builder: Builder) -> Exporter {
     let exporter = builder.args(&QUICK).start();
-    // A poll of INFO, then one of the slow log: when the third begins, both are done.
+    // The first poll reads INFO and the second one the slow log; when the third begins, both are done.
     exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
         let polls = metrics.series("redis_script_exporter_polls_total");
         polls.iter().all(|polls| polls.value >= 3.0)
@@ -83,19 +84,19 @@ pub(crate) fn begin(builder: Builder) -> Exporter {
     exporter
 }
 
-/// The one series with these labels, as a whole number; `None` if there is none.
+/// Returns the value of the only series with these labels as an integer; `None` if there is none.
 #[track_caller]
 pub(crate) fn number(metrics: &Metrics, name: &str, labels: Labels<'_>) -> Option<u64> {
     metrics.value(name, labels).map(whole)
 }
 
-/// A value that must be a whole number.
+/// Converts a value that must be an integer.
 #[track_caller]
 pub(crate) fn whole(value: f64) -> u64 {
-    value.to_string().parse().unwrap_or_else(|_| panic!("{value} is no whole number"))
+    value.to_string().parse().unwrap_or_else(|_| panic!("{value} is not a whole number"))
 }
 
-/// The state that the target is in; panics unless it is exactly one.
+/// Returns the state of the target; panics unless there is exactly one.
 #[track_caller]
 pub(crate) fn state(metrics: &Metrics, target: &str) -> String {
     let holding: Vec<String> = metrics
@@ -108,12 +109,13 @@ pub(crate) fn state(metrics: &Metrics, target: &str) -> String {
     state.clone()
 }
 
-/// The label `target` of a server at an address.
+/// Returns the label `target` of a server without a name.
 pub(crate) fn target_of(server: &Server) -> String {
     server.addr().to_string()
 }
 
-/// Script calls in the slow log by command and script label: the counts of the duration histogram.
+/// Returns the number of script calls in the slow log by command and script label, from the counts of the duration
+/// histogram.
 pub(crate) fn calls(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
     metrics
         .series("redis_script_duration_seconds_count")
@@ -124,7 +126,7 @@ pub(crate) fn calls(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
         .collect()
 }
 
-/// The same by command and name: the label `name` of `redis_script_info`.
+/// Like [`calls`], by command and name (the label `name` of `redis_script_info`).
 pub(crate) fn calls_by_name(metrics: &Metrics) -> BTreeMap<(String, String), u64> {
     let mut sums = BTreeMap::new();
     for ((command, script), count) in calls(metrics) {
@@ -136,7 +138,7 @@ pub(crate) fn calls_by_name(metrics: &Metrics) -> BTreeMap<(String, String), u64
     sums
 }
 
-/// Waits until so many script calls were read from the slow log, and gives that scrape.
+/// Waits until `count` script calls have been read from the slow log, and returns that scrape.
 #[track_caller]
 pub(crate) fn wait_for_scripts(exporter: &Exporter, count: u64) -> Metrics {
     exporter.wait_for(LIMIT, &format!("{count} script calls to be counted"), |metrics| {
@@ -144,7 +146,7 @@ pub(crate) fn wait_for_scripts(exporter: &Exporter, count: u64) -> Metrics {
     })
 }
 
-/// An entry of the slow log, as the server itself tells it.
+/// Slow log entry, as reported by the server.
 #[derive(Debug)]
 pub(crate) struct Logged {
     pub(crate) id: u64,
@@ -153,7 +155,7 @@ pub(crate) struct Logged {
     pub(crate) arguments: Vec<String>,
 }
 
-/// The whole slow log of a server, the newest entry first.
+/// Returns the whole slow log of a server, newest entry first.
 #[track_caller]
 pub(crate) fn slowlog(client: &mut Client) -> Vec<Logged> {
     let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "100000"]) else {
@@ -178,13 +180,13 @@ pub(crate) fn slowlog(client: &mut Client) -> Vec<Logged> {
         .collect()
 }
 
-/// The id that the next entry of the slow log will have, where it is not empty.
+/// Returns the id of the next slow log entry, if the log is not empty.
 #[track_caller]
 pub(crate) fn next_id(client: &mut Client) -> u64 {
     slowlog(client).first().map_or(0, |entry| entry.id + 1)
 }
 
-/// Waits until the log has exactly `count` lines with all these words: a line may still be on its way through the pipe.
+/// Waits until the log has exactly `count` lines with all these words: a line may still be in the pipe.
 #[track_caller]
 pub(crate) fn wait_for_lines(exporter: &Exporter, words: &[&str], count: usize) {
     eventually_or_tell(LIMIT, &format!("{count} lines with {words:?}"), || {
@@ -193,12 +195,12 @@ pub(crate) fn wait_for_lines(exporter: &Exporter, words: &[&str], count: usize) 
     });
 }
 
-/// Lines of the log that hold all of these words.
+/// Returns the lines of the log that contain all of these words.
 pub(crate) fn lines_with(logs: &str, words: &[&str]) -> Vec<String> {
     logs.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
 }
 
-/// A file of the repository.
+/// Returns the path of a file in the repository.
 pub(crate) fn repository(file: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }

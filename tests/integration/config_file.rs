@@ -1,4 +1,4 @@
-//! The file of `--config.file`: what is wrong with it is one line, and what is right is watched.
+//! The file given by `--config.file`: an error is reported in one line, and the targets of a valid file are monitored.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::common::{LIMIT, QUICK, assert_golden, begin, repository, state, targe
 use test_support::exporter::Exporter;
 use test_support::server::{Kind, Server, run_on};
 
-/// Starts the exporter on a file that it should refuse, and gives its one line.
+/// Starts the exporter with a file that it must reject, and returns the error line.
 #[track_caller]
 fn refused(file: &Path) -> String {
     let finished = Exporter::builder()
@@ -35,7 +35,7 @@ fn each_invalid_file_gives_the_line_of_the_golden_file() {
     assert!(missing.contains("--config.file: cannot read /nowhere/at/all.yml"), "{missing}");
 }
 
-/// With the files that it names beside it, the example is right as it stands.
+/// The example is valid without changes if the files that it refers to exist.
 #[test]
 fn the_example_is_right() {
     let folder = TempDir::new().unwrap();
@@ -45,7 +45,7 @@ fn the_example_is_right() {
     for name in ["checkout", "sessions", "fleet", "guard"] {
         fs::write(folder.path().join("secrets").join(name), "sesame\n").unwrap();
     }
-    // Only the certificates are missing: everything before them is fine.
+    // Only the certificates are missing; everything before them is valid.
     let line = refused(&file);
     let ca = folder.path().join("tls/ca.pem");
     assert!(line.contains(":10: tls: cannot use ") && line.contains(ca.to_str().unwrap()), "{line}");

@@ -1,7 +1,7 @@
-//! The dashboards, without Grafana: their queries are put to a real Prometheus that scraped the real exporter while
+//! The dashboards, without Grafana: their queries are sent to a real Prometheus that scraped the real exporter while
 //! scripts blocked a real server.
 //!
-//! `scripts/check-dashboards.sh` checks their form, and each number with a made history.
+//! `scripts/check-dashboards.sh` checks their format, and each number with an artificial history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,8 +18,8 @@ use test_support::scripts::{self, BUSY_LOOP, busy_fcall, evalsha, load, load_lib
 use test_support::server::{Kind, Server, available};
 use test_support::wait::eventually_or_tell;
 
-/// Queries without an answer here, by the beginning of their place: the server or the exporter has no such data, or no
-/// history of a day. The made history has all of it.
+/// Queries without a result in this test, by the beginning of their location. The server or the exporter does not have the
+/// data, or there is no history of a day. The artificial history contains all of it.
 const UNANSWERED: [&str; 8] = [
     "redis-scripts-overview.json: \"Days until --slow.warning\"",
     "redis-script-detail.json: \"Growth\"",
@@ -31,7 +31,7 @@ const UNANSWERED: [&str; 8] = [
     "redis-scripts-overview.json: \"State file\" \"B\"",
 ];
 
-/// Metrics that the server or the exporter does not have here.
+/// Metrics that the server or the exporter does not have in this test.
 const UNSCRAPED: [&str; 4] = [
     "redis_script_evicted_scripts_total",
     "redis_script_exporter_discovered_targets",
@@ -39,7 +39,7 @@ const UNSCRAPED: [&str; 4] = [
     "redis_script_exporter_discovery_up",
 ];
 
-/// One dashboard and the name of its file.
+/// Dashboard and the name of its file.
 struct Dashboard {
     file: String,
     json: Json,
@@ -65,7 +65,7 @@ impl Dashboard {
         self.json["uid"].as_str().unwrap()
     }
 
-    /// The panels that show something: all but the headings.
+    /// Returns all panels except headings.
     fn panels(&self) -> impl Iterator<Item = &Json> {
         list(&self.json["panels"]).iter().filter(|panel| panel["type"] != "row")
     }
@@ -74,7 +74,7 @@ impl Dashboard {
         list(&self.json["templating"]["list"]).iter()
     }
 
-    /// Every expression, and where it is.
+    /// Returns every expression with its location.
     fn expressions(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         for panel in self.panels() {
@@ -112,14 +112,14 @@ fn values_query(query: &str) -> String {
     format!("count by ({}) ({metric})", label.trim())
 }
 
-/// Values that Grafana puts in place of variables.
+/// Values that Grafana substitutes for variables.
 struct Variables<'a> {
     target: &'a str,
     /// Name of the script.
     name: &'a str,
     range: Duration,
     rate_interval: Duration,
-    /// Beginning of the time range.
+    /// Start of the time range.
     from: SystemTime,
 }
 
@@ -142,7 +142,7 @@ impl Variables<'_> {
     }
 }
 
-/// Stands in for values where only the form matters.
+/// Arbitrary values, for tests in which only the syntax matters.
 const ANY: Variables<'_> = Variables {
     target: ".+",
     name: "any",
@@ -151,16 +151,16 @@ const ANY: Variables<'_> = Variables {
     from: UNIX_EPOCH,
 };
 
-/// Metrics and labels in an expression.
+/// Metrics and labels used in an expression.
 #[derive(Debug, Default, PartialEq)]
 struct Names {
-    /// Each metric with the labels that select among its series.
+    /// Each metric with the labels in its selector.
     metrics: Vec<(String, BTreeSet<String>)>,
     /// Labels of `by (…)`, `on (…)` and the like.
     grouping: BTreeSet<String>,
 }
 
-/// Finds the names in an expression that Prometheus accepts; whether it does is its own business.
+/// Finds the names in an expression, which must be valid. Prometheus itself checks the syntax.
 fn names(expr: &str) -> Names {
     const GROUPING: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
     const KEYWORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
@@ -199,7 +199,7 @@ fn names(expr: &str) -> Names {
     names
 }
 
-/// Returns true if what follows a word makes it an aggregation: `sum by (…) (…)`.
+/// Returns true if the text after a word makes the word an aggregation: `sum by (…) (…)`.
 fn is_aggregated(rest: &str) -> bool {
     ["by", "without"]
         .iter()
@@ -210,7 +210,7 @@ fn is_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | ':')
 }
 
-/// Returns the rest after a quoted text at the beginning of `rest`.
+/// Returns the text after the quoted string at the beginning of `rest`.
 fn after_string(rest: &str) -> &str {
     let mut escaped = false;
     let end = rest.char_indices().skip(1).find(|&(_, character)| {
@@ -221,7 +221,7 @@ fn after_string(rest: &str) -> &str {
     &rest[end.expect("a text ends").0 + 1..]
 }
 
-/// The labels of a selector after its brace, and what follows it.
+/// Returns the labels of a selector, given the text after its opening brace, and the text that follows the selector.
 fn selector_labels(mut rest: &str) -> (BTreeSet<String>, &str) {
     let mut labels = BTreeSet::new();
     loop {
@@ -235,7 +235,7 @@ fn selector_labels(mut rest: &str) -> (BTreeSet<String>, &str) {
     }
 }
 
-/// The metrics of `docs/METRICS.md`, as series have them, with their labels.
+/// Returns the metrics in `docs/METRICS.md`, by the names of their series, with their labels.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::new();
     for line in fs::read_to_string(repository("docs/METRICS.md")).unwrap().lines() {
@@ -270,7 +270,7 @@ fn names_are_found_in_an_expression() {
 #[test]
 fn every_metric_and_label_of_the_dashboards_is_documented() {
     let mut documented = documented();
-    // Prometheus' own.
+    // Generated by Prometheus.
     documented.insert("up".to_owned(), BTreeSet::new());
     for labels in documented.values_mut() {
         labels.extend(["job", "instance"].map(str::to_owned));
@@ -278,7 +278,7 @@ fn every_metric_and_label_of_the_dashboards_is_documented() {
     for (place, expr) in Dashboard::all().iter().flat_map(Dashboard::expressions) {
         let names = names(&ANY.substitute(&expr));
         assert!(!names.metrics.is_empty(), "{place} asks for nothing: {expr}");
-        // A label that the query makes itself, for the column of a table.
+        // The query itself adds this label, for a table column.
         let mut known = BTreeSet::from(["problem".to_owned()]);
         for (metric, labels) in names.metrics {
             let Some(of_metric) = documented.get(&metric) else {
@@ -348,7 +348,7 @@ fn panels_are_laid_out_described_and_linked() {
     }
 }
 
-/// The anchors of the headings of a Markdown file.
+/// Returns the anchors of the headings of a Markdown file.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
     headings
@@ -359,7 +359,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// All that stands under `url` anywhere in a dashboard.
+/// Returns all values of `url` anywhere in a dashboard.
 fn urls(json: &Json) -> Vec<String> {
     match json {
         Json::Array(items) => items.iter().flat_map(urls).collect(),
@@ -371,14 +371,14 @@ fn urls(json: &Json) -> Vec<String> {
     }
 }
 
-/// Answers to all queries of the dashboards at one moment.
+/// Results of all dashboard queries at one time.
 struct Answers {
-    /// By the place of the query.
+    /// Results by the location of the query.
     by_place: BTreeMap<String, Json>,
 }
 
 impl Answers {
-    /// Asks all that the panels, annotations and variables of the dashboards ask, as Grafana would.
+    /// Runs all queries of the panels, annotations and variables of the dashboards, as Grafana would.
     fn of(
         dashboards: &[Dashboard],
         prometheus: &Prometheus,
@@ -389,7 +389,7 @@ impl Answers {
         let range = Duration::from_secs(since.elapsed().as_secs() + 1);
         let mut answers = BTreeMap::new();
         for dashboard in dashboards {
-            // One that is chosen is escaped, as Grafana does it.
+            // A selected value is escaped as in Grafana.
             let chosen = target.replace('.', r"\\.");
             let target = if dashboard.uid() == "redis-script-detail" { &chosen } else { ".+" };
             let rate_interval = Duration::from_secs(4);
@@ -420,25 +420,25 @@ impl Answers {
         list(&self.by_place.get(place).unwrap_or_else(|| panic!("there is no query {place}"))["result"])
     }
 
-    /// The one value of a query that gives a single number.
+    /// Returns the value of a query whose result is a single number.
     fn value(&self, place: &str) -> f64 {
         let [series] = self.series(place) else { panic!("{place} gave {:?}", self.series(place)) };
         series["value"][1].as_str().unwrap().parse().unwrap()
     }
 
-    /// True if there is any number in the answer: no series, or nothing but NaN, is an empty panel.
+    /// True if the result contains a number. Without series, or with only NaN, the panel is empty.
     fn says_something(&self, place: &str) -> bool {
         self.series(place).iter().flat_map(values).any(f64::is_finite)
     }
 
-    /// The values of a label in an answer.
+    /// Returns the values of a label in a result.
     fn labels(&self, place: &str, label: &str) -> BTreeSet<String> {
         let series = self.series(place).iter();
         series.filter_map(|series| Some(series["metric"][label].as_str()?.to_owned())).collect()
     }
 }
 
-/// The values of a series of either kind of answer.
+/// Returns the values of a series of either result type.
 fn values(series: &Json) -> Vec<f64> {
     let samples = if series["value"].is_array() {
         vec![&series["value"]]
@@ -474,7 +474,7 @@ fn every_dashboard_query_has_data_after_an_incident() {
     let detail = |query: &str| place("redis-script-detail.json", query);
     let one = |label: &str| BTreeSet::from([label.to_owned()]);
     let name = &night.runaway;
-    // BUSY with a script; afterwards the settings of the other server remain.
+    // First BUSY with a script; afterwards only the problem with the other server's settings remains.
     let worst = overview("Worst state now A");
     assert_eq!((during.value(&worst), after.value(&worst)), (6.0, 1.0));
     let runs = overview("Servers, worst first C");
@@ -495,14 +495,14 @@ fn every_dashboard_query_has_data_after_an_incident() {
     assert!(after.labels(&overview("Latest slow calls A"), "name").contains(name));
     let running = detail("Runs now? A");
     assert_eq!((during.value(&running), after.value(&running)), (3.0, 0.0));
-    // The series of the function was created with its only call, which counts.
+    // The function's series was created by its only call, which must be counted.
     let calls = after.series(&overview("Scripts by total time B"));
     let function = calls.iter().find(|series| series["metric"]["name"] == scripts::BUSY_FUNCTION).unwrap();
     assert_eq!(values(function), [1.0]);
-    // 12 that ended, and the one that was killed. The first one may have been before the first scrape.
+    // 12 calls that ended and one that was killed. The first one may have taken place before the first scrape.
     let calls = after.value(&detail("Calls A"));
     assert!([12.0, 13.0].contains(&calls), "{calls}");
-    // The bucket's bound is above both. How near they are depends on the number of calls in the range.
+    // Both are below the bound of the bucket. The difference depends on the number of calls in the range.
     let (p99, longest) = (after.value(&detail("p99 A")), after.value(&detail("Longest A")));
     assert!(2.0 < p99 && p99 <= longest, "{p99} {longest}");
     assert_eq!(after.labels(&detail("Identity A"), "sha1").len(), 1);
@@ -510,26 +510,26 @@ fn every_dashboard_query_has_data_after_an_incident() {
     assert!(!neighbours.contains(name) && neighbours.contains(scripts::BUSY_FUNCTION), "{neighbours:?}");
 }
 
-/// The place of a query, from the title of its panel and its letter.
+/// Returns the location of a query, given the title of its panel and its letter.
 fn place(file: &str, query: &str) -> String {
     let (title, letter) = query.rsplit_once(' ').unwrap();
     format!("{file}: \"{title}\" \"{letter}\"")
 }
 
-/// Two servers, one of them with settings that hide slow scripts, and what watches them.
+/// Two servers, one of which has settings that hide slow scripts, and the programs that monitor them.
 struct Night {
     server: Server,
     _other: Server,
     exporters: [Exporter; 2],
     prometheus: Prometheus,
     since: Instant,
-    /// The SHA1 of the script that never ends, and its label.
+    /// SHA1 of the endless script, followed by its label.
     sha1: String,
     runaway: String,
 }
 
 impl Night {
-    /// Healthy scripts, one of 1.2 s, and a function of 2.5 s, which goes BUSY.
+    /// Runs fast scripts, one of 1.2 s, and a function of 2.5 s, which makes the server BUSY.
     fn begin() -> Self {
         let server = Server::builder(Kind::Redis70)
             .config("busy-reply-threshold 1500")
@@ -539,7 +539,7 @@ impl Night {
             .config("busy-reply-threshold 0")
             .config("slowlog-log-slower-than 1500000")
             .start();
-        // The file of a server's log belongs to one server, so each has its own exporter.
+        // A log file belongs to one server, so each server has its own exporter.
         let log = server.log_path();
         let state = format!("--state.file={}", log.with_file_name("exporter-state").display());
         let flags = ["--redis.log-file", log.to_str().unwrap(), &state, "--redis.addr", &server.url()];
@@ -565,7 +565,7 @@ impl Night {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        // One right after the other is one blockage to everybody else.
+        // Calls without a gap would look like one blockage to all other clients.
         let counted = |severity: &str, command: &str| {
             exporters[0].wait_for(LIMIT, "a slow call to be counted", |metrics| {
                 let labels = [("severity", severity), ("command", command)];
@@ -582,7 +582,8 @@ impl Night {
         Self { server, _other: other, exporters, prometheus, since, sha1, runaway }
     }
 
-    /// A script that never ends goes BUSY, other clients are refused, and its name is known. Then it is killed.
+    /// Runs an endless script until the server is BUSY, other clients are rejected, and the name of the script is known.
+    /// Then kills it.
     fn while_a_script_blocks(&self, dashboards: &[Dashboard]) -> Answers {
         let mut victim = self.server.client();
         victim.send(&evalsha(&self.sha1, Duration::from_secs(600)));
@@ -604,9 +605,9 @@ impl Night {
         answers
     }
 
-    /// All of it has been counted and scraped.
+    /// Waits until everything has been counted and scraped.
     fn when_it_is_over(&self, dashboards: &[Dashboard]) -> Answers {
-        // For so long that at least two scrapes have it: rates are made of two samples.
+        // The condition must hold for at least two scrapes, because a rate needs two samples.
         let all = format!(
             "min_over_time(redis_script_kills_total{{kind=\"script\"}}[2500ms]) > 0 \
              and on (target) min_over_time(redis_script_errors_total{{error=\"BUSY\"}}[2500ms]) >= 20 \
@@ -623,7 +624,7 @@ impl Night {
         Answers::of(dashboards, &self.prometheus, &self.runaway, &target, self.since)
     }
 
-    /// Waits until Prometheus gives so many series for an expression.
+    /// Waits until an expression has `count` series.
     #[track_caller]
     fn wait_for(&self, what: &str, expr: &str, count: usize) {
         eventually_or_tell(LIMIT, what, || {
@@ -632,7 +633,7 @@ impl Night {
         });
     }
 
-    /// Not only the whole of each query gave something: each metric in it is real.
+    /// Checks that each metric in the queries exists, not only that each query as a whole has a result.
     fn every_metric_was_scraped(&self, dashboards: &[Dashboard]) {
         let expressions = dashboards.iter().flat_map(Dashboard::expressions);
         let metrics: BTreeSet<String> = expressions

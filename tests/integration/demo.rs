@@ -1,4 +1,4 @@
-//! Parts of the demonstration (`make demo`): the times that it prints, its picture, and the programs that it installs.
+//! Parts of the demo (`make demo`): the times that it prints, its picture, and the programs that it installs.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -12,7 +12,7 @@ mod course;
 #[path = "../../examples/demo/picture.rs"]
 mod picture;
 
-/// Programs that the demonstration and its setup use.
+/// Programs used by the demo and its setup.
 const PROGRAMS: [&str; 14] = [
     "bash",
     "env",
@@ -41,7 +41,7 @@ fn the_demonstration_installs_only_what_it_uses() {
         };
         symlink(program, programs.join(name)).unwrap();
     }
-    // Without npm, pip, Chromium and apt-get; /usr/sbin has none of them.
+    // npm, pip, Chromium and apt-get are not available; /usr/sbin does not contain them either.
     let output = Command::new(repository("scripts/setup.sh"))
         .arg("--demo")
         .env("PATH", &programs)

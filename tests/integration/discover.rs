@@ -1,4 +1,4 @@
-//! Discovery: real clusters and real Sentinels, whose servers come, go, fail and change their roles.
+//! Discovery with real clusters and real Sentinels whose servers are added, removed, fail and change roles.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use test_support::server::{Builder, Kind, Server, free_port, run_on};
 use test_support::tls::Certificates;
 use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
-on_each_server!(a_cluster_is_followed, what_sentinels_watch_is_followed);
+on_each_server!(a_cluster_is_followed, servers_watched_by_sentinels_are_followed);
 
 const FLAGS: [&str; 4] = [
     "--poll.interval=50ms",
@@ -36,12 +36,12 @@ const UP: &str = "redis_script_exporter_discovery_up";
 
 const COUNT: &str = "redis_script_exporter_discovered_targets";
 
-/// The slots of a cluster.
+/// Number of slots of a cluster.
 const SLOTS: u32 = 16_384;
 
 fn node(kind: Kind) -> Builder {
     let builder = logs_milliseconds(kind).config("cluster-enabled yes").config("cluster-node-timeout 2000");
-    // Before 7.0 it is the port and 10,000.
+    // Before 7.0, the cluster port is always the port plus 10,000.
     if kind == Kind::Redis62 { builder } else { builder.config(format!("cluster-port {}", free_port())) }
 }
 
@@ -49,7 +49,7 @@ fn id(server: &Server) -> String {
     text(&server.call(&["CLUSTER", "MYID"]))
 }
 
-/// A cluster of these servers: so many masters, and the rest replicas of theirs in turn.
+/// Forms a cluster. The first `masters` servers are masters, and the others are assigned to them in turn as replicas.
 #[track_caller]
 fn form(servers: &[&Server], masters: u32) {
     for server in &servers[1..] {
@@ -85,14 +85,14 @@ fn form(servers: &[&Server], masters: u32) {
 
 fn meet(one: &Server, other: &Server) {
     let port = other.port().to_string();
-    // The bus port has to be told where it is not the usual one.
+    // The bus port must be given if it is not the default.
     let bus = text(&other.call(&["CLUSTER", "NODES"]));
     let (_, bus) = bus.split_once('@').unwrap();
     let bus: String = bus.chars().take_while(char::is_ascii_digit).collect();
     assert_eq!(one.call(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), Value::Okay);
 }
 
-/// Returns the number of nodes that a node knows and that are past their handshake.
+/// Returns the number of nodes that a node has completed the handshake with.
 fn known(server: &Server) -> usize {
     let nodes = text(&server.call(&["CLUSTER", "NODES"]));
     nodes.lines().filter(|line| !line.contains("handshake")).count()
@@ -107,7 +107,7 @@ fn targets(metrics: &Metrics) -> BTreeSet<String> {
     up.iter().map(|series| series.label("target").to_owned()).collect()
 }
 
-/// An exporter with this configuration file.
+/// Starts an exporter with this configuration file.
 fn start(text: &str) -> (Exporter, TempDir) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("config.yml");
@@ -116,7 +116,7 @@ fn start(text: &str) -> (Exporter, TempDir) {
     (exporter, folder)
 }
 
-/// Waits until just these targets are there and answer, and gives how long that took.
+/// Waits until exactly these targets exist and respond, and returns the time that took.
 #[track_caller]
 fn all_seen(exporter: &Exporter, expected: &BTreeSet<String>) -> Duration {
     let began = Instant::now();
@@ -136,7 +136,7 @@ fn no_duplicates(metrics: &Metrics) {
     }
 }
 
-/// Waits until the target has this role, and gives how long that took.
+/// Waits until the target has this role, and returns the time that took.
 #[track_caller]
 fn has_role(exporter: &Exporter, target: &str, role: &str) -> Duration {
     let began = Instant::now();
@@ -148,12 +148,12 @@ fn has_role(exporter: &Exporter, target: &str, role: &str) -> Duration {
     began.elapsed()
 }
 
-/// A server's slow log, and the part of it that is not to be counted.
+/// A server's slow log, and the number of entries that must not be counted.
 struct Ledger {
     target: String,
     server: SocketAddr,
     password: Option<&'static str>,
-    /// Entries that were there before counting began.
+    /// Number of entries from before counting began.
     base: Cell<u64>,
 }
 
@@ -162,8 +162,8 @@ impl Ledger {
         Self { target: target_of(server), server: server.addr(), password, base: Cell::new(0) }
     }
 
-    /// The next id of the slow log, and the entries that the exporter has accounted for by then. `None` if entries came
-    /// meanwhile: on a busy machine any command may take long enough to be one.
+    /// Returns the next id of the slow log and the number of entries that the exporter has accounted for. `None` if entries
+    /// were added in the meantime, because on a busy machine any command may be slow enough for the log.
     #[track_caller]
     fn account(&self, exporter: &Exporter) -> Option<(u64, u64)> {
         let next = self.next_id();
@@ -176,7 +176,7 @@ impl Ledger {
         (self.next_id() == next).then_some((next, counted + lost))
     }
 
-    /// Takes what is not accounted for now as not to be counted: it was there before the exporter's first look.
+    /// Excludes the entries that are not accounted for now, because they were written before the exporter's first read.
     #[track_caller]
     fn begin(&self, exporter: &Exporter) {
         let (next, accounted) = eventually(LIMIT, "a quiet slow log", || self.account(exporter));
@@ -198,7 +198,7 @@ impl Ledger {
     fn spin(&self, times: u32) {
         let mut client = self.client();
         for _ in 0..times {
-            // Sentinels close the connections of a server that they reconfigure.
+            // Sentinels close the client connections of a server that they reconfigure.
             while let Err(error) = try_spin(&mut client) {
                 println!("once more, as the connection broke: {error}");
                 client = self.client();
@@ -206,7 +206,7 @@ impl Ledger {
         }
     }
 
-    /// Waits until exactly the entries that were written are counted, and none is lost.
+    /// Waits until exactly the written entries are counted and none is lost.
     #[track_caller]
     fn is_exact(&self, exporter: &Exporter) {
         eventually_or_tell(LIMIT, "counted = written", || {
@@ -230,7 +230,8 @@ fn polls(metrics: &Metrics, target: &str) -> f64 {
     metrics.sum("redis_script_exporter_polls_total", &[("target", target)])
 }
 
-/// Has a replica take over. The servers give up after 5 s, as may happen in a young cluster; then it is told again.
+/// Makes a replica take over. The servers give up after 5 s, which can happen in a new cluster; the command is then
+/// repeated.
 #[track_caller]
 fn take_over(replica: &Server) {
     const TRY: Duration = Duration::from_secs(6);
@@ -245,8 +246,8 @@ fn take_over(replica: &Server) {
     });
 }
 
-/// Waits until a replica has taken the place of its dead master. A cluster whose vote fails repeats it after many seconds; then the
-/// replica is told not to wait for votes.
+/// Waits until a replica has taken the place of its dead master. After a failed vote the cluster takes many seconds to
+/// retry, so the replica is then told not to wait for votes.
 #[track_caller]
 fn wait_for_election(replica: &Server) {
     const PATIENCE: Duration = Duration::from_secs(15);
@@ -307,7 +308,7 @@ fn a_cluster_is_followed(kind: Kind) {
         ledger.is_exact(&exporter);
     }
 
-    // A node comes and goes. It does not know that it is gone.
+    // A node joins and is removed. The node itself is not told.
     let seventh = node(kind).start();
     let mut with_seventh = all.clone();
     with_seventh.insert(target_of(&seventh));
@@ -324,7 +325,7 @@ fn a_cluster_is_followed(kind: Kind) {
         assert_eq!(server.call(&["CLUSTER", "FORGET", &seventh_id]), Value::Okay);
     }
     if kind.is_valkey() {
-        // Else it would join again: it meets those that have no connection to it.
+        // Otherwise it would join again, because it contacts nodes that have no connection to it.
         assert_eq!(seventh.call(&["CLUSTER", "RESET"]), Value::Okay);
     }
     all_seen(&exporter, &all);
@@ -332,7 +333,7 @@ fn a_cluster_is_followed(kind: Kind) {
     let expected = if kind.is_valkey() { 1 } else { 7 };
     assert_eq!(known(&seventh), expected, "it knows nothing, or not that it was removed");
 
-    // A blocked one keeps nobody from being asked.
+    // A blocked node does not prevent queries to the others.
     let mut blocking = servers[1].client();
     blocking.send(&["EVAL", "while redis.call('TIME')[1] < ARGV[1] do end return 1", "0", &later(4)]);
     let blocked = target_of(&servers[1]);
@@ -349,7 +350,7 @@ fn a_cluster_is_followed(kind: Kind) {
     assert_eq!(blocking.receive(), Value::Int(1));
     all_seen(&exporter, &all);
 
-    // The seed dies, as the replica that it is by now; then a master dies, and its replica takes over.
+    // The seed, which is a replica by now, dies. Then a master dies, and its replica takes over.
     servers[0].kill();
     let dead = target_of(&servers[0]);
     exporter.wait_for(LIMIT, "the seed to be missed", |metrics| state(metrics, &dead) == "unreachable");
@@ -364,7 +365,7 @@ fn a_cluster_is_followed(kind: Kind) {
     let killed = target_of(&servers[2]);
     exporter
         .wait_for(LIMIT, "the killed one to be missed", |metrics| state(metrics, &killed) == "unreachable");
-    // Longer than a round of discovery: what has failed goes on being shown.
+    // Longer than a round of discovery: failed servers must still be shown.
     stays_true(Duration::from_secs(6), "two are unreachable", || {
         let metrics = exporter.metrics();
         no_duplicates(&metrics);
@@ -384,7 +385,8 @@ fn a_cluster_is_followed(kind: Kind) {
     );
 }
 
-/// The time in so many seconds, as a script compares it: in whole seconds, so it may be up to one more.
+/// Returns the Unix time in `seconds` seconds, in the form that scripts compare with. Because of rounding, a script may end
+/// up to one second early.
 fn later(seconds: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     (now.as_secs() + seconds).to_string()
@@ -392,7 +394,7 @@ fn later(seconds: u64) -> String {
 
 /// A running Sentinel.
 struct Sentinel {
-    /// Before the directory: it must not outlive its files.
+    /// Declared before the directory, because the process must not outlive its files.
     process: Process,
     _dir: TempDir,
     port: u16,
@@ -437,7 +439,7 @@ impl Sentinel {
         client.call(args)
     }
 
-    /// Returns the Sentinel's address of the master.
+    /// Returns a field of the Sentinel's entry for the master.
     fn field(&self, name: &str) -> String {
         let Value::Array(fields) = self.call(&["SENTINEL", "MASTER", "mymaster"]) else { panic!("a list") };
         let at = fields.iter().position(|field| *field == Value::BulkString(name.into()));
@@ -480,8 +482,8 @@ impl Guarded {
         }
     }
 
-    /// The master, if the Sentinels that run agree on it and are done with what led to it: to reset one before would make
-    /// it forget.
+    /// Returns the master, if the running Sentinels agree on it and have completed the failover. Resetting a Sentinel
+    /// before that would discard its state.
     fn master(&self) -> Option<usize> {
         let seen = self.sentinels[1..].iter().map(|sentinel| {
             let field = |name| sentinel.field(name);
@@ -493,7 +495,7 @@ impl Guarded {
     }
 }
 
-fn what_sentinels_watch_is_followed(kind: Kind) {
+fn servers_watched_by_sentinels_are_followed(kind: Kind) {
     let mut guarded = Guarded::start(kind);
     let all: BTreeSet<String> = guarded.nodes.iter().map(target_of).collect();
     let ledgers: Vec<Ledger> =
@@ -512,7 +514,7 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
         ledger.spin(3);
     }
 
-    // Told to fail over; the seed dies; then the new master dies.
+    // A failover is requested, the seed dies, and then the new master dies.
     let began = Instant::now();
     eventually(LIMIT, "the failover to begin", || {
         (guarded.sentinels[1].call(&["SENTINEL", "FAILOVER", "mymaster"]) == Value::Okay).then_some(())
@@ -543,7 +545,7 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
         .wait_for(LIMIT, "the dead one to be missed", |metrics| state(metrics, &dead) == "unreachable");
     assert_eq!(targets(&metrics), all);
 
-    // One comes, and the dead one is forgotten.
+    // A server is added, and the dead one is removed.
     let third =
         eventually(LIMIT, "the Sentinels to agree", || guarded.master().filter(|master| *master != second));
     let fourth = Guarded::node(guarded.kind, Some(&guarded.nodes[third]));
@@ -560,7 +562,7 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
     all_seen(&exporter, &expected);
     let removed = began.elapsed();
     let ended = || lines_with(&exporter.logs(), &["no longer listed"]).len();
-    // The line is written after the metrics have changed.
+    // The line is logged after the metrics have changed.
     eventually(LIMIT, "the end to be logged", || (ended() > 0).then_some(()));
     assert_eq!(ended(), 1, "only the dead one: {}", exporter.logs());
     for (index, ledger) in ledgers.iter().enumerate().filter(|(index, _)| *index != second) {
@@ -575,7 +577,7 @@ fn what_sentinels_watch_is_followed(kind: Kind) {
 }
 
 #[test]
-fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() {
+fn a_server_found_in_several_ways_is_one_target_kept_by_reloads() {
     run_on(Kind::Redis70, |kind| {
         let servers = [(); 2].map(|()| node(kind).start());
         form(&servers.each_ref(), 1);
@@ -600,7 +602,7 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         );
         let metrics = exporter.wait_for(LIMIT, "the replica, once", |metrics| targets(metrics).len() == 2);
         no_duplicates(&metrics);
-        // Whichever was first.
+        // Either of the two entries may have been first.
         let name = targets(&metrics).into_iter().find(|name| name.ends_with(&replica)).unwrap();
         let (winner, loser) = if name.starts_with("a/") { ("a", "b") } else { ("b", "a") };
         let only = |expected: &[&str]| expected.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
@@ -617,7 +619,8 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         exporter.wait_for(LIMIT, "some polls", |metrics| polls(metrics, &name) >= 3.0);
         ledger.spin(3);
 
-        // A reload that changes nothing keeps connections; one that changes how they are watched, the account.
+        // A reload without changes keeps the connections. A reload that changes the settings of the targets keeps the
+        // counts.
         let others = || {
             let list = text(&servers[1].call(&["CLIENT", "LIST"]));
             let ids = list.lines().filter(|line| line.contains("cmd=slowlog") || line.contains("cmd=ping"));
@@ -625,7 +628,7 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         };
         let connection =
             || eventually(LIMIT, "the connection", || Some(others()).filter(|ids| ids.len() == 1));
-        // On a busy machine, a connection can also end because the server does not answer in time.
+        // On a busy machine, a connection can also end because the server does not respond in time.
         eventually(LIMIT, "a reload that keeps the connection", || {
             let before = connection();
             exporter.take_logs();
@@ -654,7 +657,8 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
         });
         assert_eq!(metrics.sum("redis_script_slowlog_lost_entries_total", &[("target", &*name)]), 0.0);
 
-        // Without the entry that named it, the master is discovered too; without the winner, the other one has both.
+        // Without the entry that configured it, the master is discovered too. Without the winning entry, the other entry
+        // has both.
         fs::write(&file, format!("targets:\n{}", cluster("a", ""))).unwrap();
         exporter.signal(Signal::SIGHUP);
         let both = only(&[&format!("a/{master}"), &format!("a/{replica}")]);
@@ -669,8 +673,8 @@ fn one_server_is_one_target_whatever_names_it_and_reloads_keep_what_was_found() 
     });
 }
 
-/// Names and TLS: the label is what the node announces, and its certificate has to be for that.
-/// A node that announces a host name, with this preference of clients.
+/// Starts a node that announces a host name, with this preferred endpoint type. The label `target` is the announced name,
+/// and the node's certificate must be valid for it.
 fn announcing(kind: Kind, name: &str, preferred: &str) -> Server {
     let server = node(kind)
         .config(format!("cluster-announce-hostname {name}"))
@@ -685,7 +689,7 @@ fn announcing(kind: Kind, name: &str, preferred: &str) -> Server {
 }
 
 #[test]
-fn the_preferred_endpoint_of_a_cluster_is_used_and_a_name_without_address_is_not() {
+fn the_preferred_endpoint_is_used_unless_its_name_does_not_resolve() {
     run_on(Kind::Redis70, |kind| {
         for (name, preferred, expected) in [
             ("localhost", "hostname", "localhost"),
@@ -725,7 +729,7 @@ fn every_address_of_a_host_name_is_a_target() {
 }
 
 #[test]
-fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
+fn nodes_are_named_as_announced_and_contacted_with_tls() {
     run_on(Kind::Redis70, |kind| {
         if !kind.has_tls() {
             assert!(std::env::var_os("CI").is_none(), "one of the servers must have TLS");
@@ -735,7 +739,7 @@ fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
         let tls_node = || {
             node(kind)
                 .tls(&certificates)
-                // Each is a client of the others.
+                // Each node is also a client of the others.
                 .config(format!("tls-client-cert-file {}", certificates.client_cert().display()))
                 .config(format!("tls-client-key-file {}", certificates.client_key().display()))
                 .config("tls-cluster yes")
@@ -749,7 +753,7 @@ fn nodes_have_the_names_that_they_announce_and_are_asked_with_tls() {
                 .start()
         };
         let servers = [(); 2].map(|()| tls_node());
-        // Nodes with TLS are met at their TLS ports.
+        // With TLS, CLUSTER MEET needs the TLS ports.
         let tls_port = |server: &Server| server.tls_url().rsplit_once(':').unwrap().1.to_owned();
         let bus = text(&servers[1].call(&["CLUSTER", "NODES"]));
         let bus: String = bus.split_once('@').unwrap().1.chars().take_while(char::is_ascii_digit).collect();

@@ -1,4 +1,4 @@
-//! Checks of the image without a Docker engine. `make check-dockerfile` also runs its build lines.
+//! Checks of the image that need no Docker engine. `make check-dockerfile` also runs the build commands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,18 +6,18 @@ use std::path::Path;
 
 use test_support::exporter::Exporter;
 
-/// One instruction: its name and what follows.
+/// Instruction: its name and its arguments.
 struct Instruction {
     name: String,
     words: String,
 }
 
-/// The stages of the Dockerfile: each FROM and what is under it.
+/// Returns the stages of the Dockerfile, each with its FROM and the instructions after it.
 fn stages() -> Vec<Vec<Instruction>> {
     stages_of("Dockerfile")
 }
 
-/// The stages of another Dockerfile.
+/// Returns the stages of any Dockerfile.
 fn stages_of(file: &str) -> Vec<Vec<Instruction>> {
     let text = read(file);
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -33,7 +33,7 @@ fn stages_of(file: &str) -> Vec<Vec<Instruction>> {
     stages
 }
 
-/// Returns the last instruction of this name in a stage, which is the one that holds.
+/// Returns the last instruction with this name in a stage, which is the one that takes effect.
 fn last<'a>(stage: &'a [Instruction], name: &str) -> &'a str {
     let found = stage.iter().rev().find(|instruction| instruction.name == name);
     &found.unwrap_or_else(|| panic!("the stage has no {name}")).words
@@ -76,7 +76,7 @@ fn the_build_is_locked_and_its_compiler_new_enough() {
 }
 
 #[test]
-fn the_image_is_not_root_and_works_without_a_shell() {
+fn the_image_runs_without_root_and_without_a_shell() {
     let stages = stages();
     let image = stages.last().unwrap();
     let user = last(image, "USER");

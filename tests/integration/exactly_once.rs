@@ -1,5 +1,5 @@
-//! Each thing that may happen to a slow log, a connection or the exporter, on its own: what must be counted, what lost.
-//! `chaos` does all of them at random.
+//! Events that affect a slow log, a connection or the exporter, tested one at a time: which entries must be counted and
+//! which lost. `chaos` combines all of them at random.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ use test_support::server::{Kind, Server, run_on};
 use test_support::wait::eventually;
 
 on_each_server!(
-    a_replica_and_promoted_again,
+    a_master_demoted_and_promoted_again,
     a_slow_log_of_length_zero_and_back,
     a_slow_log_of_ten_thousand_and_back,
     the_log_off_and_on,
@@ -49,12 +49,12 @@ fn a_second_exporter_does_not_take_the_state_file_of_a_running_one() {
             "{second:?}"
         );
         first.kill();
-        // A file that a killed process has left is no obstacle.
+        // A file left behind by a killed process does not prevent a start.
         drop(Exporter::builder().args(&flags).start());
     });
 }
 
-/// A server that logs everything that it is told to log, and nothing until then. Its ring is not empty.
+/// Starts a server that logs nothing until the slow log is turned on. The log is not empty.
 fn server(kind: Kind) -> Server {
     let server = Server::builder(kind).config("slowlog-log-slower-than 0").start();
     server.call(&["PING"]);
@@ -66,7 +66,7 @@ fn log_on(server: &Server) {
     server.config_set("slowlog-log-slower-than", "0");
 }
 
-/// The next id; the log is off then, and its newest entry is one that is no script call.
+/// Turns the slow log off and returns its next id. The newest entry is not a script call.
 fn log_off(server: &Server) -> u64 {
     log_on(server);
     server.call(&["PING"]);
@@ -74,7 +74,7 @@ fn log_off(server: &Server) -> u64 {
     next_id(&mut server.client())
 }
 
-/// The id of the next entry. Nothing but the newest one is asked for, so that no limit on output buffers matters.
+/// Returns the id of the next entry. Requests only the newest entry, so the reply stays within any output buffer limit.
 fn next_id(client: &mut Client) -> u64 {
     let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "1"]) else { panic!("a list") };
     let Value::Array(fields) = &entries[0] else { panic!("an entry") };
@@ -102,7 +102,7 @@ fn accounted(metrics: &Metrics, target: &str) -> u64 {
     whole(entries + 0.0) + lost(metrics, target)
 }
 
-/// Waits until just `written` entries are accounted for, and for some more polls to see that it stays so.
+/// Waits until exactly `written` entries are accounted for, and checks that this stays true for some more polls.
 #[track_caller]
 fn settled(exporter: &Exporter, target: &str, written: u64) -> Metrics {
     exporter.wait_for(LIMIT, &format!("{written} entries to be accounted for"), |metrics| {
@@ -117,7 +117,7 @@ fn settled(exporter: &Exporter, target: &str, written: u64) -> Metrics {
     metrics
 }
 
-fn a_replica_and_promoted_again(kind: Kind) {
+fn a_master_demoted_and_promoted_again(kind: Kind) {
     let (server, master) = (server(kind), Server::start(kind));
     let (mut client, base) = (server.client(), next_id(&mut server.client()));
     let exporter = watch(&server, &[]);
@@ -154,7 +154,7 @@ fn a_slow_log_of_length_zero_and_back(kind: Kind) {
     let metrics = settled(&exporter, &target, after - base);
     assert_eq!(scripts(&metrics, &target), 5, "those that the ring kept");
     assert_eq!(lost(&metrics, &target), after - before - kept, "those that it did not");
-    // Up to Redis 7.0 they are written and dropped; later servers and Valkey write nothing into a slow log of length 0.
+    // Up to Redis 7.0, entries are written and dropped. Later servers and Valkey write nothing to a slow log of length 0.
     assert_eq!(lost(&metrics, &target) >= 5, matches!(kind, Kind::Redis62 | Kind::Redis70));
 }
 
@@ -173,7 +173,7 @@ fn a_slow_log_of_ten_thousand_and_back(kind: Kind) {
     let metrics = settled(&exporter, &target, written);
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3000, 0));
 
-    // Everything in it was read: a smaller one takes nothing away.
+    // Everything in the log has been read, so shrinking it loses nothing.
     server.config_set("slowlog-max-len", "128");
     log_on(&server);
     call(&mut client, 7);
@@ -190,7 +190,7 @@ fn the_log_off_and_on(kind: Kind) {
         log_on(&server);
         call(&mut client, 2);
         log_off(&server);
-        // Not in the log, so neither counted nor lost.
+        // Not logged, so neither counted nor lost.
         call(&mut client, 200);
     }
     let written = next_id(&mut client) - base;
@@ -229,7 +229,7 @@ fn all_clients_killed(kind: Kind) {
     }
     let written = log_off(&server) - base;
     let metrics = settled(&exporter, &target, written);
-    // Asking who is connected is logged too, and more often than the ring is long on a machine with much to do.
+    // CLIENT LIST is logged too. On a busy machine, these entries can exceed the length of the log.
     assert!(scripts(&metrics, &target) + lost(&metrics, &target) >= 15);
 }
 
@@ -251,9 +251,8 @@ fn a_reply_that_is_cut(kind: Kind) {
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (60, 0));
 }
 
-/// Whoever asks for more than a little at once is disconnected, again and again. What is in the ring is counted when
-/// that ends.
-/// A single entry still fits the limit: Redis takes a block of 20 KiB for any reply of this kind.
+/// Clients that request more than a small reply are disconnected every time. The entries in the log are counted after the
+/// limit is lifted. A single entry still fits the limit, because Redis allocates a block of 20 KiB for any such reply.
 fn a_small_output_buffer_limit(kind: Kind) {
     let server = server(kind);
     let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
@@ -269,14 +268,14 @@ fn a_small_output_buffer_limit(kind: Kind) {
         let stats = server.client().info(&["stats"]);
         stats.get("client_output_buffer_limit_disconnections").map(|count| count != "0")
     };
-    // Servers before 7.0 don't count them.
+    // Servers before 7.0 do not count disconnections.
     eventually(LIMIT, "the exporter to be disconnected", || disconnected().unwrap_or(true).then_some(()));
     server.config_set("client-output-buffer-limit", "normal 0 0 0");
     let metrics = settled(&exporter, &target, written);
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (100, 0));
 }
 
-/// An exporter with a state file, after it has read everything once.
+/// Starts an exporter with a state file, and waits until it has read everything once.
 #[track_caller]
 fn with_state(servers: &[&Server], file: &Path) -> Exporter {
     let urls: Vec<String> = servers.iter().map(|server| format!("--redis.addr={}", server.url())).collect();
@@ -292,7 +291,7 @@ fn written_while_the_exporter_was_away(kind: Kind) {
     let mut exporter = with_state(&both, &file);
     let mut called = 0;
     for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGKILL] {
-        // Some that it may read, and some that it can't.
+        // The exporter may read some of these entries, but not the others.
         for (index, server) in servers.iter().enumerate() {
             log_on(server);
             call(&mut server.client(), 5 + index as u64);
@@ -316,7 +315,8 @@ fn written_while_the_exporter_was_away(kind: Kind) {
     assert_eq!(mode & 0o777, 0o600, "{mode:o}");
 }
 
-/// Files that are no state of ours: one clear line, what is there is the baseline, and all goes on from there.
+/// With a file that is not a valid state file, the exporter logs one clear message, takes the current entries as the
+/// baseline, and continues from there.
 #[test]
 fn state_files_that_cannot_be_used() {
     run_on(Kind::Redis70, |kind| {
@@ -355,7 +355,7 @@ fn state_files_that_cannot_be_used() {
             fs::write(&file, bytes).unwrap();
             unusable(&server, &file, what);
             fs::remove_file(file.with_file_name("state.unusable")).expect("it was renamed");
-            // It was replaced by one that can be used: nothing is counted again.
+            // The file has been replaced with a valid one, so nothing is counted twice.
             let exporter = with_state(&[&server], &file);
             assert_eq!(lines_with(&exporter.logs(), &["level=warn"]), Vec::<String>::new(), "after {what}");
         }
@@ -366,13 +366,13 @@ fn state_files_that_cannot_be_used() {
     });
 }
 
-/// An exporter with this file warns once, takes what is there for the baseline, and counts what comes.
+/// Asserts that an exporter with this file warns once, takes the current entries as the baseline, and counts new ones.
 #[track_caller]
 fn unusable(server: &Server, file: &Path, what: &str) {
     let (mut client, target) = (server.client(), target_of(server));
     let mut exporter = with_state(&[server], file);
     let complaints = |logs: &str, level: &str| lines_with(logs, &[level, "the state file cannot be"]);
-    // A file that cannot be written is known as such only when it has been tried.
+    // A file that cannot be written is detected only at the first attempt.
     eventually(LIMIT, what, || {
         let logs = exporter.logs();
         (!complaints(&logs, "level=warn").is_empty() || !complaints(&logs, "level=error").is_empty())
@@ -397,7 +397,7 @@ fn unusable(server: &Server, file: &Path, what: &str) {
     assert!(status.success(), "{what}: {status}");
 }
 
-/// A process that never reached the server leaves nothing in the file, and the next one loses nothing by it uncounted.
+/// A process that never reached the server saves nothing about it, but the next process still accounts for every entry.
 #[test]
 fn a_server_that_no_process_reached_yet() {
     run_on(Kind::Redis70, |kind| {
@@ -423,7 +423,7 @@ fn a_server_that_no_process_reached_yet() {
             number(metrics, "redis_script_exporter_polls_total", &[("target", &target)]).unwrap_or(0) > 3
         });
         assert_eq!(accounted(&exporter.metrics(), &target), 0);
-        // Twice what the ring holds, in one command.
+        // Twice the capacity of the log, in one command.
         log_on(&absent);
         let mut client = absent.client();
         client.call(&["MULTI"]);
@@ -439,14 +439,14 @@ fn a_server_that_no_process_reached_yet() {
     });
 }
 
-/// Thirty lives that end at any moment, and not one entry too many or too few.
+/// Thirty processes are killed at random times, and the counts are still exact.
 #[test]
 fn killed_thirty_times_under_load() {
     run_on(Kind::Redis70, |kind| {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("state");
         let server = server(kind);
-        // On a busy machine, several lives in a row end before they have read the log.
+        // On a busy machine, several successive processes are killed before they have read the log.
         server.config_set("slowlog-max-len", "10000");
         let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
         with_state(&[&server], &file).terminate();
@@ -472,14 +472,14 @@ fn killed_thirty_times_under_load() {
     });
 }
 
-/// A clock of its own for a process, which `set` moves away from the machine's by some seconds.
+/// Separate clock for a process; `set` changes its offset from the machine's clock, in seconds.
 pub(crate) struct OwnClock {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl OwnClock {
-    /// `None` where libfaketime is not installed.
+    /// Returns `None` if libfaketime is not installed.
     pub(crate) fn new(file: &Path) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok).map(|folder| folder.path());
         let library = folders
@@ -506,7 +506,7 @@ impl OwnClock {
     }
 }
 
-/// Debian's Redis 7.0 does not run with libfaketime; nothing here depends on the version.
+/// Uses other versions because Debian's Redis 7.0 does not run with libfaketime; the test does not depend on the version.
 #[test]
 fn clocks_that_jump() {
     run_on(Kind::Redis62, jumping_clocks);
@@ -556,7 +556,7 @@ fn jumping_clocks(kind: Kind) {
     {
         clock.set(seconds);
         go_on(&exporter, "after a jump");
-        // It asks anew who the server is, and how long it has been up.
+        // The exporter reads the server's identity and uptime again.
         server.call(&["CLIENT", "KILL", "TYPE", "normal"]);
         go_on(&exporter, "after a jump and a new connection");
         exporter.terminate();

@@ -1,4 +1,4 @@
-//! Formats of `/metrics` and `/probe`, as programs that others wrote read them.
+//! Formats of `/metrics` and `/probe`, tested with third-party parsers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -24,7 +24,7 @@ const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 const PROTOBUF: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
-/// A response, with its head and its body, decompressed if that is needed.
+/// Returns the head and the body of a response, decompressed if necessary.
 fn get(exporter: &Exporter, path: &str, accept: &str, gzip: bool) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(exporter.addr()).unwrap();
     let encoding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
@@ -47,7 +47,7 @@ fn get(exporter: &Exporter, path: &str, accept: &str, gzip: bool) -> (String, Ve
     (head, body)
 }
 
-/// A sample of Prometheus' own parser.
+/// Sample returned by Prometheus' own parser.
 #[derive(Debug)]
 struct Parsed {
     name: String,
@@ -57,7 +57,7 @@ struct Parsed {
     unit: String,
 }
 
-/// Parses OpenMetrics with Prometheus' Python library. The test is skipped without it, and that is an error in CI.
+/// Parses OpenMetrics with Prometheus' Python library. Without the library the test is skipped, which is an error in CI.
 fn parse(text: &[u8]) -> Option<Vec<Parsed>> {
     let Some(modules) = cache::python("formats", "tests/formats") else {
         cache::skip("the parser of OpenMetrics is not on this machine; `make setup` installs it");
@@ -90,9 +90,10 @@ fn parse(text: &[u8]) -> Option<Vec<Parsed>> {
     )
 }
 
-/// Parses a scrape in OpenMetrics; it has all the series of the text, and the same counts of calls.
+/// Parses a scrape in OpenMetrics format. Asserts that it contains all series of the text format, and the same numbers of
+/// calls.
 fn scrape(exporter: &Exporter) -> Option<Vec<Parsed>> {
-    // Before, because more may become known meanwhile.
+    // Scraped first, because series may be added in the meantime.
     let text = exporter.metrics();
     let (head, body) = get(exporter, "/metrics", OPENMETRICS, false);
     assert!(
@@ -113,7 +114,7 @@ fn scrape(exporter: &Exporter) -> Option<Vec<Parsed>> {
     Some(parsed)
 }
 
-/// Counters of INFO: a server does not report when they began, which CONFIG RESETSTAT changes.
+/// Counters from INFO. A server does not report their start time, which CONFIG RESETSTAT changes.
 const SERVER_COUNTERS: [&str; 6] = [
     "redis_script_calls",
     "redis_script_calls_duration_seconds",
@@ -123,7 +124,7 @@ const SERVER_COUNTERS: [&str; 6] = [
     "redis_script_rejected_calls",
 ];
 
-/// Families of counters and histograms with a sample that has no created timestamp.
+/// Returns the families of counters and histograms that have a sample without a created timestamp.
 fn without_created(samples: &[Parsed]) -> BTreeSet<String> {
     let created: BTreeSet<_> = samples
         .iter()
@@ -156,7 +157,7 @@ fn openmetrics_is_parsed_in_each_state() {
         let mut client = server.client();
         client.call(&["CLIENT", "SETNAME", "worker \"7\""]);
         client.call(&["CLIENT", "SETNAME", "worker-7"]);
-        // Killed below, however long the parser takes.
+        // Long enough for the parser; killed below.
         client.send(&busy_eval(Duration::from_secs(600)));
         for expected in ["blocked", "busy_script"] {
             exporter.wait_for(LIMIT, expected, |metrics| state(metrics, &target) == expected);
@@ -249,7 +250,7 @@ fn native_histograms_arrive_in_prometheus_with_the_same_counts() {
         });
         let sum: f64 = value("sum(histogram_sum(redis_script_duration_seconds))").unwrap().parse().unwrap();
         assert!((sum - exporter.metrics().sum("redis_script_duration_seconds_sum", &[])).abs() < 1e-9);
-        // The one call of 0.7 s is its own p99, but for the width of a bucket.
+        // The p99 is the only call, of 0.7 s, within the precision of a bucket.
         let p99 = "max(histogram_quantile(0.99, redis_script_duration_seconds))";
         let p99: f64 = value(p99).unwrap().parse().unwrap();
         assert!((0.64..=0.85).contains(&p99), "{p99}");

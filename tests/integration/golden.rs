@@ -1,4 +1,4 @@
-//! The whole of `/metrics` after a fixed course of events, as a file that shows every change of it.
+//! Golden file of the complete `/metrics` after a fixed sequence of events.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use test_support::server::{Kind, Server, run_on};
 #[test]
 fn the_metrics_match_the_golden_file() {
     run_on(Kind::Redis70, |kind| {
-        // Far above what an idle server ever takes, so that the slow log holds the three scripts and nothing else.
+        // Far above the duration of any other command, so that the slow log contains only the three scripts.
         let server = Server::builder(kind).config("slowlog-log-slower-than 500000").start();
         let mut client = server.client();
         let sha1 = load(&mut client, BUSY_LOOP);
@@ -42,15 +42,14 @@ fn the_metrics_match_the_golden_file() {
     });
 }
 
-/// The text with everything that another run, machine or version may show differently as `<x>`. This is the one place
-/// that says what is volatile:
+/// Replaces all values that depend on the run, the machine or the version with `<x>`:
 ///
-/// - the address of the server, its exact version, and version and revision of the exporter;
+/// - the address of the server, its exact version, and the version and revision of the exporter;
 /// - all numbers of the process, and everything that counts or times the exporter's own polling and heartbeats;
-/// - run times and when something ran: sums, the buckets that the duration of a call falls into, timestamps;
+/// - durations and times: sums, the buckets that the duration of a call falls into, timestamps;
 /// - memory.
 ///
-/// All other values, and all names, labels, types and help texts, stay.
+/// All other values, and all names, labels, types and help texts, are unchanged.
 fn normalised(text: &str, target: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = line.replace(&format!("\"{target}\""), "\"<x>\"");
@@ -81,7 +80,7 @@ fn is_volatile(series: &str) -> bool {
         "redis_script_max_duration_seconds",
         "redis_script_memory_bytes",
     ];
-    // A call of 600 ms is over 0.5 s on every machine, and how far over is not known. That it is counted is.
+    // A call of 600 ms takes more than 0.5 s on every machine, but the exact duration varies. The count does not.
     let upper_bucket = ["1", "2", "5", "10", "20", "30", "60"]
         .iter()
         .any(|bound| series.ends_with(&format!("le=\"{bound}\"}}")));
@@ -89,7 +88,7 @@ fn is_volatile(series: &str) -> bool {
         || (name == "redis_script_duration_seconds_bucket" && upper_bucket)
 }
 
-/// Hides the values of labels that tell a version or a port.
+/// Hides the values of labels that contain a version or a port.
 fn hide_labels(line: &str) -> String {
     if !line.starts_with("redis_script_exporter_build_info{")
         && !line.starts_with("redis_script_target_info{")
@@ -107,7 +106,8 @@ fn hide_labels(line: &str) -> String {
     line
 }
 
-/// Maximum number of series of an exporter with one target that has no slow calls; `docs/performance.md` has their cost.
+/// Maximum number of series of an exporter with one target that has no slow calls. Their cost is stated in
+/// `docs/performance.md`.
 const MAX_IDLE_SERIES: usize = 100;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The guard against real servers: kills, what it leaves, and what it says about that.
+//! The guard with real servers: what it kills, what it spares, and how it reports both.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,12 +21,13 @@ use test_support::scripts::{BUSY_LOOP, busy_eval, eval, load};
 use test_support::server::{Builder as ServerBuilder, Kind, Server, available, free_port, run_on};
 use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
-// What depends on the server: the kill, its refusals, grants, the log, BUSY replies. The rest is tested on one server.
+// Tests of server-dependent behaviour: kills, rejected kills, permissions, the log and BUSY replies. The rest is tested on
+// one server.
 on_each_server!(
     a_script_that_only_reads_is_killed,
     a_function_that_only_reads_is_killed,
-    a_script_that_has_written_is_left,
-    a_missing_grant_is_said,
+    a_script_that_has_written_is_spared,
+    a_missing_grant_is_reported,
     the_documented_user_may_kill_and_nothing_else,
     a_function_that_follows_a_script_has_its_own_time,
     a_script_that_follows_another_is_not_killed_before_its_time,
@@ -36,13 +37,13 @@ on_each_server!(
 /// Time limit of the servers.
 const TIME_LIMIT: &str = "lua-time-limit 1000";
 
-/// Flags of an exporter that looks often, with a guard.
+/// Flags of an exporter with a guard and short intervals.
 const FLAGS: [&str; 3] = ["--heartbeat.interval=50ms", "--poll.info-interval=200ms", "--poll.interval=100ms"];
 
-/// Run time after which it kills, unless a test has another one.
+/// Run time after which the guard kills a script, unless a test overrides it.
 const KILLED_AFTER: Duration = Duration::from_millis(1400);
 
-/// The flag that says so.
+/// The flag for [`KILLED_AFTER`].
 const KILL_AFTER: &str = "--guard.kill-after=1400ms";
 
 /// A script that runs until it is killed.
@@ -82,8 +83,8 @@ fn unready(server: &Server, flags: &[&str]) -> Exporter {
     Exporter::start(&all)
 }
 
-/// Waits for the first polls, of INFO and then of the slow log: before them the exporter does not know the server's role, and what is in
-/// the log is its baseline.
+/// Waits for the first polls of INFO and of the slow log. Before these, the server's role is unknown, and entries in the
+/// log become part of the baseline.
 #[track_caller]
 fn wait_for_poll(exporter: &Exporter) {
     exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
@@ -95,34 +96,36 @@ fn count_of(metrics: &Metrics, outcome: &str) -> u64 {
     whole(metrics.sum("redis_script_guard_actions_total", &[("outcome", outcome)]))
 }
 
-/// Number of kills: with a reply that is late, as on a busy machine, it is not certain what was killed.
+/// Returns the number of kills. If a reply is late, as on a busy machine, the exporter cannot be certain which script was
+/// killed.
 fn kills(metrics: &Metrics) -> u64 {
     count_of(metrics, "killed") + count_of(metrics, "killed_next")
 }
 
-/// Numbers of outcomes that are not 0.
+/// Returns the outcomes with a count above 0.
 fn outcomes(metrics: &Metrics) -> Vec<(String, u64)> {
     let series = metrics.series("redis_script_guard_actions_total");
     let counts = series.into_iter().filter(|series| series.value > 0.0);
     counts.map(|series| (series.label("outcome").to_owned(), whole(series.value))).collect()
 }
 
-/// Checks that there was this outcome and no other. Where replies are late, as on a busy machine, one run may count as several.
+/// Asserts that there was no outcome other than this one. If replies are late, as on a busy machine, one run may be counted
+/// several times.
 #[track_caller]
 fn assert_only(metrics: &Metrics, outcome: &str) {
     let outcomes = outcomes(metrics);
     assert!(matches!(&outcomes[..], [(only, _)] if only == outcome), "{outcomes:?}");
 }
 
-/// A script that writes, and then runs until the server ends.
+/// A script that writes and then runs until the server is stopped.
 const WRITTEN: &str = "redis.call('SET', 'guarded', '1') while true do end";
 
-/// A variant of [`BUSY_LOOP`] that writes first.
+/// Returns a variant of [`BUSY_LOOP`] that writes first.
 fn written() -> String {
     format!("redis.call('SET', 'guarded', '1')\n{BUSY_LOOP}")
 }
 
-/// Waits for an outcome, and returns that scrape.
+/// Waits until an outcome has been counted `times` times, and returns that scrape.
 #[track_caller]
 fn wait_for(exporter: &Exporter, outcome: &str, times: u64) -> Metrics {
     exporter.wait_for(LIMIT, &format!("{times} times {outcome}"), |metrics| {
@@ -131,19 +134,19 @@ fn wait_for(exporter: &Exporter, outcome: &str, times: u64) -> Metrics {
     })
 }
 
-/// Incidents, the latest first.
+/// Returns the incidents, newest first.
 fn incidents(exporter: &Exporter) -> Vec<Json> {
     let body = exporter.get("/api/v1/incidents").body;
     let list: Json = serde_json::from_str(&body).unwrap();
     list["incidents"].as_array().unwrap().clone()
 }
 
-/// True if the reply says that the script was killed.
+/// True if the reply is the error of a killed script.
 fn is_killed(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(_)) && text(reply).contains("killed by user")
 }
 
-/// Runs a command that only a kill ends, and returns the time until then.
+/// Runs a command that ends only when it is killed, and returns its run time.
 #[track_caller]
 fn run_until_killed(client: &mut Client, command: &[&str]) -> Duration {
     let start = Instant::now();
@@ -170,7 +173,7 @@ fn a_script_that_only_reads_is_killed(kind: Kind) {
     exporter.wait_for(LIMIT, "the script to be named", |metrics| {
         number(metrics, "redis_script_guard_last_action_info", &labels) == Some(1)
     });
-    // The caller is in the slow log.
+    // The caller is known from the slow log.
     let guard = eventually_or_tell(LIMIT, "the caller to be known", || {
         let body = exporter.get("/api/v1/targets").body;
         let targets: Json = serde_json::from_str(&body).unwrap();
@@ -186,7 +189,7 @@ fn a_script_that_only_reads_is_killed(kind: Kind) {
     );
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["outcome=killed", "its caller got an error"]).len(), 1, "{logs}");
-    // The incident says so too, also where the server does not count kills.
+    // The incident contains the kill as well, even if the server does not count kills.
     let incident = &eventually_or_tell(LIMIT, "the incident", || {
         let all = incidents(&exporter);
         let killed = all.iter().find(|one| one["guard"] != Json::Array(vec![]) && !one["ended"].is_null());
@@ -199,7 +202,7 @@ fn a_script_that_only_reads_is_killed(kind: Kind) {
         (Some(1), &"killed".into()),
         "{incident}"
     );
-    // Both have one clock: the script did not run for longer than the blockage lasted.
+    // Both use the same clock, so the script did not run for longer than the blockage lasted.
     let [ran, lasted] = [&guard[0]["seconds"], &incident["seconds"]].map(|one| one.as_f64().unwrap());
     assert!(ran <= lasted + 0.05 && ran >= KILLED_AFTER.as_secs_f64(), "{incident}");
     assert_eq!(server.call(&["PING"]), Value::SimpleString("PONG".to_owned()));
@@ -222,7 +225,7 @@ fn a_function_that_only_reads_is_killed(kind: Kind) {
     assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
 }
 
-fn a_script_that_has_written_is_left(kind: Kind) {
+fn a_script_that_has_written_is_spared(kind: Kind) {
     let server = server(kind).start();
     let exporter = guarded(&server, &["--guard.mode=kill"]);
     let mut client = server.client();
@@ -230,7 +233,7 @@ fn a_script_that_has_written_is_left(kind: Kind) {
     let metrics = wait_for(&exporter, "unkillable", 1);
     assert_only(&metrics, "unkillable");
     assert!(is_error(&server.call(&["PING"]), "BUSY"), "it still runs");
-    // The page offers no kill that the server refuses.
+    // The page does not suggest a kill that the server rejects.
     eventually_or_tell(LIMIT, "the page to say that a kill is refused", || {
         let body = exporter.get("/api/v1/targets").body;
         let blocked = &serde_json::from_str::<Json>(&body).unwrap()["targets"][0]["blocked"];
@@ -239,7 +242,7 @@ fn a_script_that_has_written_is_left(kind: Kind) {
         if is_said && blocked["kill"] == Json::Array(vec![]) { Ok(()) } else { Err(body) }
     });
     let logs = exporter.logs();
-    assert!(!lines_with(&logs, &["outcome=unkillable", "it has written"]).is_empty(), "{logs}");
+    assert!(!lines_with(&logs, &["outcome=unkillable", "it has already written data"]).is_empty(), "{logs}");
 }
 
 #[test]
@@ -268,7 +271,7 @@ fn patterns_select_what_is_killed() {
 }
 
 fn patterns(kind: Kind) {
-    // A run that might be another one has no name, so replies may be late by almost that time.
+    // If the run might be a different one, it is not named. With this limit, replies can be late by almost 3 s.
     let server = Server::builder(kind).config("lua-time-limit 3000").start();
     let mut client = server.client();
     let never = load(&mut client, "-- never\nwhile true do end");
@@ -289,7 +292,7 @@ fn patterns(kind: Kind) {
     assert_eq!((outcomes.len(), outcomes.last()), (2, Some(&("killed".to_owned(), 1))), "{outcomes:?}");
 }
 
-/// Kills what runs, once the server accepts it.
+/// Kills the running script as soon as the server accepts the command.
 #[track_caller]
 fn kill_by_hand(server: &Server) {
     eventually_or_tell(LIMIT, "a kill to be accepted", || {
@@ -299,7 +302,7 @@ fn kill_by_hand(server: &Server) {
 }
 
 #[test]
-fn a_script_without_a_name_is_left_if_there_are_patterns() {
+fn an_unnamed_script_is_spared_if_there_are_patterns() {
     run_on(Kind::Redis70, without_a_name);
 }
 
@@ -321,7 +324,7 @@ fn without_a_name(kind: Kind) {
 }
 
 #[test]
-fn functions_can_be_left() {
+fn functions_can_be_spared() {
     run_on(Kind::Redis70, functions_off);
 }
 
@@ -351,7 +354,7 @@ fn budget(kind: Kind) {
     let mut exporter = guarded(&server, &flags);
     run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "killed", 1);
-    // The count continues over a restart, and so do the incidents.
+    // The count and the incidents are kept across a restart.
     eventually(LIMIT, "the end of the blockage", || {
         incidents(&exporter).first().filter(|incident| incident["end"] == "killed").cloned()
     });
@@ -380,7 +383,7 @@ fn budget(kind: Kind) {
 }
 
 #[test]
-fn a_replica_is_left() {
+fn scripts_on_a_replica_are_spared() {
     run_on(Kind::Redis70, replica);
 }
 
@@ -395,7 +398,7 @@ fn replica(kind: Kind) {
     assert_only(&exporter.metrics(), "replica");
 }
 
-/// The user of docs/guard.md may do what the guard does, and nothing else.
+/// The user in docs/guard.md has exactly the permissions that the guard needs.
 fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     let document = fs::read_to_string(repository("docs/guard.md")).unwrap();
     let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).expect("the user's line");
@@ -431,7 +434,7 @@ fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     }
 }
 
-fn a_missing_grant_is_said(kind: Kind) {
+fn a_missing_grant_is_reported(kind: Kind) {
     let server = server(kind)
         .acl(&[
             "user default on nopass ~* &* +@all",
@@ -457,7 +460,7 @@ fn a_missing_grant_is_said(kind: Kind) {
         });
         client.send(&["EVAL", ENDLESS, "0"]);
         wait_for(&exporter, "unreachable", 1);
-        // The watch goes on.
+        // Monitoring continues.
         let metrics = exporter.metrics();
         assert_eq!(metrics.sum("redis_script_target_state", &[("state", "busy_script")]), 1.0);
         assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
@@ -503,7 +506,7 @@ fn a_missing_grant_is_said(kind: Kind) {
 }
 
 #[test]
-fn a_command_of_a_module_is_left() {
+fn a_module_command_is_spared() {
     run_on(Kind::Redis70, module_command);
 }
 
@@ -513,22 +516,23 @@ fn module_command(kind: Kind) {
     let server = server(kind).config(format!("loadmodule {}", module.display())).start();
     let exporter = guarded(&server, &["--guard.mode=kill"]);
     let mut client = server.client();
-    // It ends with the server.
+    // The command ends with the server.
     client.send(&["BUSY.MODULE", "60000"]);
     assert_only(&wait_for(&exporter, "module", 1), "module");
 }
 
-/// A function that begins when a script ends, before that one's time: the function is killed, by FUNCTION KILL, after its own.
+/// A function begins right after a script that ends before its time limit. The function is killed with FUNCTION KILL after
+/// its own time limit.
 fn a_function_that_follows_a_script_has_its_own_time(kind: Kind) {
     if !kind.has_functions() {
         return;
     }
     let server = server(kind).config("slowlog-log-slower-than 10000").start();
-    // On a busy machine, the script takes longer than asked.
+    // On a busy machine, the script runs longer than requested.
     let exporter = guarded(&server, &["--guard.mode=kill", "--guard.kill-after=3s"]);
     let mut client = server.client();
     client.call(&["FUNCTION", "LOAD", LIBRARY]);
-    // The server reads nothing more from this client until the script has ended.
+    // The server reads nothing from this client until the script has ended.
     client.send(&busy_eval(Duration::from_millis(1200)));
     client.send(&["FCALL", "endless", "0"]);
     assert_eq!(client.receive(), Value::Int(1));
@@ -542,7 +546,7 @@ fn a_function_that_follows_a_script_has_its_own_time(kind: Kind) {
     assert!(of("endless").micros >= 3_000_000, "{entries:?}");
 }
 
-/// A script that begins when another one ends, at the moment of the kill. It may be killed only if it begins between the
+/// A script begins when another one ends, just as the kill is sent. It may be killed only if it begins between the
 /// confirmation and the kill, and never before the server's time limit.
 fn a_script_that_follows_another_is_not_killed_before_its_time(kind: Kind) {
     if matches!(kind, Kind::Redis62 | Kind::Redis70 | Kind::Valkey91) {
@@ -550,10 +554,10 @@ fn a_script_that_follows_another_is_not_killed_before_its_time(kind: Kind) {
     }
 }
 
-/// The same for longer, with the number of scripts that were killed in place of another.
+/// Longer run of the same race, which reports the number of scripts that were killed in place of another.
 #[test]
 #[ignore = "takes minutes"]
-fn a_race_is_won_by_the_server() {
+fn a_kill_that_hits_another_script_is_reported_as_such() {
     for kind in available() {
         race(kind, 40);
     }
@@ -576,7 +580,7 @@ fn race(kind: Kind, rounds: u64) {
         client.call(&["SLOWLOG", "RESET"]);
         let variant = format!("-- first of round {round}\n{BUSY_LOOP}");
         client.send(&eval(&variant, Duration::from_millis(first_runs)));
-        // It ends before its own time.
+        // This script ends before its own time limit.
         client.send(&busy_eval(Duration::from_millis(BUSY_AFTER + 50)));
         let [one, other] = [client.receive(), client.receive()];
         if is_killed(&one) {
@@ -595,7 +599,7 @@ fn race(kind: Kind, rounds: u64) {
             assert!(!was_killed || entry.micros >= BUSY_AFTER * 1000, "{entry:?}");
         }
     }
-    // The caller may have its error before the exporter has the reply to the kill.
+    // The caller may receive its error before the exporter receives the reply to the kill.
     let metrics =
         exporter.wait_for(LIMIT, "each kill in place of another to be reported as such", |metrics| {
             count_of(metrics, "killed_next") >= instead
@@ -607,7 +611,7 @@ fn race(kind: Kind, rounds: u64) {
 }
 
 #[test]
-fn a_lost_connection_is_made_anew() {
+fn a_lost_guard_connection_is_reestablished() {
     run_on(Kind::Redis70, lost_connection);
 }
 
@@ -626,7 +630,7 @@ fn lost_connection(kind: Kind) {
 /// Script of a random sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
-    /// Reads only; the patterns may name it.
+    /// Reads only; the patterns may match it.
     Reading(u8),
     /// Writes first.
     Writing,
@@ -634,7 +638,7 @@ enum Script {
     Function,
 }
 
-/// Rules of a random sequence, and the flags that give them.
+/// Rules of a random sequence, and the corresponding flags.
 #[derive(Debug, Clone)]
 struct Rules {
     kills: bool,
@@ -674,7 +678,7 @@ impl Rules {
         flags
     }
 
-    /// True if a kill of this script breaks no rule, as far as the script decides.
+    /// True if the rules about scripts permit a kill of this script.
     fn admit(&self, script: Script) -> bool {
         let has_patterns = self.only.is_some() || self.never.is_some();
         let is_named = |index: Option<u8>| matches!(script, Script::Reading(own) if index == Some(own));
@@ -686,12 +690,12 @@ impl Rules {
     }
 }
 
-/// Body of a reading script: [`BUSY_LOOP`] with a mark.
+/// Returns the body of a reading script: [`BUSY_LOOP`] with a distinctive comment.
 fn reading(index: u8) -> String {
     format!("-- reading {index}\n{BUSY_LOOP}")
 }
 
-/// A few sequences, and a thousand with `--ignored`: [`a_thousand_random_sequences_lead_to_no_forbidden_kill`].
+/// Runs a few sequences; [`a_thousand_random_sequences_lead_to_no_forbidden_kill`] runs a thousand with `--ignored`.
 fn random_sequences_lead_to_no_forbidden_kill(kind: Kind) {
     random_sequences(kind, 4);
 }
@@ -706,8 +710,8 @@ fn a_thousand_random_sequences_lead_to_no_forbidden_kill() {
     }
 }
 
-/// Scripts one after the other and waiting for each other, under random rules. The slow log of the server tells how long each
-/// has run; what the server says to the caller tells which were killed.
+/// Runs scripts in sequence, from clients that wait for each other, under random rules. The server's slow log contains the
+/// run time of each script, and the callers' replies show which scripts were killed.
 fn random_sequences(kind: Kind, count: u64) {
     const BUSY_AFTER: u64 = 300;
     const PER_RULES: u64 = 10;
@@ -740,7 +744,7 @@ fn random_sequences(kind: Kind, count: u64) {
             clients[0].call(&["SLOWLOG", "RESET"]);
             let mut calls = Vec::new();
             for _ in 0..=random.below(3) {
-                // What one client sends runs one after the other; what another sends may get BUSY.
+                // Scripts of one client run one after another; those of another client may be rejected with BUSY.
                 let client = usize::try_from(random.below(4) / 3).unwrap();
                 let script = match random.below(8) {
                     0 => Script::Writing,
@@ -773,7 +777,7 @@ fn random_sequences(kind: Kind, count: u64) {
             }
             let recent = killed_at.iter().filter(|at| at.elapsed() < rules.per / 2).count();
             assert!(recent <= rules.max_kills, "{recent} kills under {rules:?}; seed {seed}");
-            // A killed call ran for the time limit at least.
+            // A killed call ran at least until the time limit.
             let entries = slowlog(&mut clients[0]);
             let shortened = entries.iter().filter(|entry| {
                 let is_call = ["evalsha", "eval", "fcall"].contains(&&*entry.arguments[0].to_lowercase());
@@ -785,9 +789,9 @@ fn random_sequences(kind: Kind, count: u64) {
                 assert!(entry.micros >= BUSY_AFTER * 1000, "{entry:?} under {rules:?}; seed {seed}");
             }
         }
-        // The client has the error before the guard has the reply to its kill.
+        // The client receives its error before the guard receives the reply to the kill.
         let killed = u64::try_from(killed_at.len()).unwrap();
-        exporter.wait_for(LIMIT, "all kills to be told", |metrics| {
+        exporter.wait_for(LIMIT, "all kills to be reported", |metrics| {
             let told = ["killed", "killed_next", "killed_again"].map(|outcome| count_of(metrics, outcome));
             told.into_iter().sum::<u64>() >= killed
         });
@@ -795,8 +799,8 @@ fn random_sequences(kind: Kind, count: u64) {
     println!("{kind}: {kills} kills in {sequences} sequences");
 }
 
-/// Forwards connections to a server, and keeps the times from the server's last bytes to the kill behind them: the window in
-/// which another run can begin after the confirmation.
+/// Forwards connections to a server, and records the time from the server's last bytes to the kill that follows them. This
+/// is the window after the confirmation in which another run can begin.
 struct Proxy {
     port: u16,
     windows: Arc<Mutex<Vec<Duration>>>,
@@ -808,7 +812,7 @@ impl Proxy {
         let (port, upstream) = (listener.local_addr().unwrap().port(), server.addr());
         let windows = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&windows);
-        // They end with the process.
+        // The threads end with the process.
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(upstream) else { return };
@@ -834,7 +838,7 @@ impl Proxy {
     }
 }
 
-/// Forwards until one side ends; `see` is called before each write.
+/// Forwards until one side closes the connection; calls `see` before each write.
 fn forward((mut from, mut to): (TcpStream, TcpStream), see: impl Fn(&[u8])) {
     let mut buffer = [0; 1 << 14];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -846,7 +850,7 @@ fn forward((mut from, mut to): (TcpStream, TcpStream), see: impl Fn(&[u8])) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Measures docs/performance.md: 20 kills on each server, alternately of a script and a function.
+/// Measurement for docs/performance.md: 20 kills on each server, alternating between a script and a function.
 #[test]
 #[ignore = "takes minutes; prints the table of docs/performance.md"]
 fn time_to_a_kill() {
@@ -864,11 +868,11 @@ fn time_to_a_kill() {
         if kind.has_functions() {
             client.call(&["FUNCTION", "LOAD", LIBRARY]);
         }
-        // The test of the grants queues kills.
+        // The permission check has queued kills.
         proxy.windows.lock().unwrap().clear();
         let mut times = Vec::new();
         for number in 0..KILLS {
-            // At another time within the interval of heartbeats each time.
+            // At a different time within the heartbeat interval in each round.
             thread::sleep(Duration::from_millis(300 + 10 * u64::try_from(number).unwrap()));
             let is_function = kind.has_functions() && number % 2 == 1;
             let command = if is_function { ["FCALL", "endless", "0"] } else { ["EVAL", ENDLESS, "0"] };

@@ -1,4 +1,4 @@
-//! The HTTP side under abuse: what happens is defined, a scrape beside it is answered at once, and memory is bounded.
+//! HTTP server under abuse: the outcome is well defined, concurrent scrapes are served promptly, and memory is bounded.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -16,25 +16,25 @@ use test_support::http::connect_from;
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::wait::{eventually, load_per_core};
 
-/// A scrape beside abuse may take so long on a machine that does other things too. Clients that hold all connections
-/// would make it wait for longer: until their time to send a request is over (5 s).
+/// Time limit for a scrape during abuse on a busy machine. If clients could occupy all connections, the scrape would take
+/// longer, until their time to send a request is over (5 s).
 const PROMPT: Duration = Duration::from_secs(4);
 
-/// Most memory that the exporter may ever have used, in bytes; the code of a debug build takes 13 MB more.
+/// Maximum peak memory of the exporter, in bytes; the code of a debug build takes 13 MB more.
 const MAX_MEMORY: u64 = if cfg!(debug_assertions) { 73_000_000 } else { 60_000_000 };
 
-/// More than the exporter serves at a time.
+/// Number of clients; more than the exporter serves at the same time.
 const CROWD: usize = 1000;
 
 const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// An exporter whose server is not there.
+/// Starts an exporter whose server does not exist.
 fn lonely() -> Exporter {
     let url = format!("redis://127.0.0.1:{}", free_port());
     Exporter::builder().args(&["--redis.addr", &url]).args(&QUICK).start()
 }
 
-/// Lets this process open as many sockets as it may.
+/// Raises this process's limit on open sockets to the maximum.
 pub(crate) fn many_sockets() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
@@ -47,7 +47,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A connection on which the kernel takes little before its owner reads.
+/// Opens a connection with a small receive buffer.
 fn narrow(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 << 10).unwrap();
@@ -70,7 +70,7 @@ fn assert_small(exporter: &Exporter) {
     assert!(peak < MAX_MEMORY, "the exporter used {peak} bytes");
 }
 
-/// An exporter with a page of about 1 MB, and its server.
+/// Starts an exporter whose `/metrics` response has about 1 MB, and its server.
 pub(crate) fn large_page(kind: Kind) -> (Server, Exporter) {
     let server =
         Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 2000").start();
@@ -83,10 +83,10 @@ pub(crate) fn large_page(kind: Kind) -> (Server, Exporter) {
     (server, exporter)
 }
 
-/// Sends all of it, and reads what comes until the exporter hangs up.
+/// Sends `sent`, and returns everything received until the exporter closes the connection.
 fn answers(addr: SocketAddr, sent: &[u8]) -> String {
     let mut stream = connect(addr);
-    // It may hang up before it has all of it.
+    // The exporter may close the connection before it has received everything.
     let _ = stream.write_all(sent);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -101,7 +101,7 @@ fn a_thousand_idle_and_a_thousand_half_sent_requests_do_not_delay_a_scrape() {
     for half in [&b""[..], b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "] {
         for _ in 0..CROWD {
             let mut stream = connect(exporter.addr());
-            // It may have had to give way already.
+            // The connection may already have been evicted.
             let _ = stream.write_all(half);
             held.push(stream);
         }
@@ -110,7 +110,7 @@ fn a_thousand_idle_and_a_thousand_half_sent_requests_do_not_delay_a_scrape() {
         }
     }
     assert_small(&exporter);
-    // The first gave way to later ones; the last are still there.
+    // The first connections were evicted for later ones; the last ones are still open.
     let mut byte = [0];
     let first = &mut held[0];
     assert!(matches!(first.read(&mut byte), Ok(0) | Err(_)), "the oldest connection is closed");
@@ -127,7 +127,7 @@ fn a_thousand_clients_that_do_not_read_hold_neither_memory_nor_a_scrape() {
         let mut client = server.client();
         let mut held = Vec::new();
         for round in 0..20 {
-            // Another text for each round.
+            // A different response body in each round.
             client.call(&["EVAL", &format!("return {}", 1000 + round), "0"]);
             for _ in 0..CROWD / 20 {
                 let mut stream = narrow(exporter.addr());
@@ -141,7 +141,7 @@ fn a_thousand_clients_that_do_not_read_hold_neither_memory_nor_a_scrape() {
     });
 }
 
-/// New connections displace each other, not the one whose answer is under way.
+/// New connections evict each other, not the one with a response in progress.
 #[test]
 fn a_flood_of_connections_does_not_cut_a_scrape_that_is_under_way() {
     many_sockets();
@@ -185,8 +185,8 @@ fn a_flood_of_connections_does_not_cut_a_scrape_that_is_under_way() {
     });
 }
 
-/// A client with a slow network beside one that opens as many connections as it can. Each of its connections waits for longer
-/// than the other needs to open 512 further ones.
+/// A client with a slow network competes with one that opens as many connections as it can. Each connection of the slow
+/// client waits for longer than the other client takes to open 512 more.
 #[test]
 fn a_client_that_opens_thousands_of_connections_does_not_keep_out_others() {
     many_sockets();
@@ -212,7 +212,7 @@ fn a_client_that_opens_thousands_of_connections_does_not_keep_out_others() {
             for _ in 0..5 {
                 let mut stream = connect_from([127, 0, 0, 2], addr).unwrap();
                 let (before, begun) = (opened.load(Ordering::Relaxed), Instant::now());
-                // A request has to arrive within 5 s.
+                // A request must arrive within 5 s.
                 eventually(LIMIT, "many further connections", || {
                     let many = opened.load(Ordering::Relaxed) > before + 2 * CROWD;
                     (many || begun.elapsed() > Duration::from_secs(2)).then_some(())
@@ -251,7 +251,7 @@ fn a_thousand_requests_at_once_on_one_connection_are_answered_in_order() {
     assert_small(&exporter);
 }
 
-/// The status of each answer, for requests that are broken or odd; no answer is a closed connection.
+/// Checks the status of the response to malformed or unusual requests; without a response, the connection must be closed.
 #[test]
 fn malformed_requests_have_defined_responses() {
     let exporter = lonely();
@@ -321,7 +321,8 @@ fn a_half_closed_client_gets_its_response() {
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
 }
 
-/// The head has to be whole within 5 s, however it trickles; so long a connection may be idle, too.
+/// The complete request head must arrive within 5 s, even if single bytes keep arriving. The limit for idle connections is
+/// the same.
 #[test]
 fn requests_that_arrive_too_slowly_are_disconnected() {
     let exporter = lonely();
@@ -330,7 +331,7 @@ fn requests_that_arrive_too_slowly_are_disconnected() {
     idle.write_all(SCRAPE).unwrap();
     let mut trickle = connect(exporter.addr());
     for byte in SCRAPE.iter().cycle() {
-        // Errors come after it has hung up.
+        // Writes fail once the exporter has closed the connection.
         if trickle.write_all(if *byte == b'\n' { b"x" } else { std::slice::from_ref(byte) }).is_err() {
             break;
         }

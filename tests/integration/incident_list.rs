@@ -1,4 +1,4 @@
-//! `/api/v1/incidents`: blockages and times without access, as they are listed, and kept over restarts of the exporter.
+//! `/api/v1/incidents`: the list of blockages and periods without access, which is kept across restarts of the exporter.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use test_support::scripts::{busy_eval, busy_fcall, load_library};
 use test_support::server::{Kind, Server, run_on};
 use test_support::wait::eventually;
 
-on_each_server!(blockages_and_outages_are_listed_and_kept_over_a_restart);
+on_each_server!(blockages_and_outages_are_listed_and_kept_across_a_restart);
 
 /// Duration of a script that is killed.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Intervals at which incidents and their outcome are noticed soon. BUSY replies alone tell a blockage: on a machine with
-/// much to do any server looks blocked for a moment.
+/// Short intervals, so that incidents and their outcomes are detected soon. Only BUSY replies count as a blockage, because
+/// on a busy machine any server may briefly look blocked.
 const EAGER: [&str; 4] = [
     "--poll.interval=100ms",
     "--poll.info-interval=200ms",
@@ -35,7 +35,8 @@ fn incidents(exporter: &Exporter, query: &str) -> Vec<Json> {
     body["incidents"].as_array().unwrap().clone()
 }
 
-/// Waits until `count` incidents are listed, all of which have ended and, if `outcome` is set, have one.
+/// Waits until `count` incidents are listed and all of them have ended. If `outcome` is true, all must also have an
+/// outcome.
 #[track_caller]
 fn wait_for(exporter: &Exporter, query: &str, count: usize, outcome: bool) -> Vec<Json> {
     eventually(LIMIT, &format!("{count} incidents"), || {
@@ -49,12 +50,12 @@ fn start(server: &Server, flags: &[&str]) -> Exporter {
     let exporter =
         Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).args(flags).start();
     exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
-    // The numbers before an incident are those of INFO.
+    // The counts before an incident come from INFO.
     exporter.wait_for(LIMIT, "INFO", |metrics| !metrics.series("redis_script_errors_total").is_empty());
     exporter
 }
 
-/// Has a script run until the server is BUSY and rejects two clients.
+/// Runs a script until the server is BUSY and has rejected two clients.
 fn become_busy(exporter: &Exporter, server: &Server, caller: &mut Client, script: &[String]) {
     caller.send(script);
     eventually(LIMIT, "an incident in progress", || {
@@ -66,7 +67,7 @@ fn become_busy(exporter: &Exporter, server: &Server, caller: &mut Client, script
     }
 }
 
-fn blockages_and_outages_are_listed_and_kept_over_a_restart(kind: Kind) {
+fn blockages_and_outages_are_listed_and_kept_across_a_restart(kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
     let state = format!("--state.file={}", folder.path().join("state").display());
     let mut server = Server::builder(kind).config("lua-time-limit 100").start();
@@ -118,7 +119,7 @@ fn blockages_and_outages_are_listed_and_kept_over_a_restart(kind: Kind) {
     assert_eq!(wait_for(&exporter, &format!("target={target}"), count, false).len(), count);
     assert_eq!(incidents(&exporter, "target=other").len(), 0);
 
-    // The latest blockage, the callers and the latest calls are known after a restart.
+    // The latest blockage, the callers and the latest calls are kept across a restart.
     let rows = |exporter: &Exporter, list: &str| -> Json {
         let mut body: Json = serde_json::from_str(&exporter.get(&format!("/api/v1/{list}")).body).unwrap();
         let body = body.as_object_mut().unwrap();
@@ -157,7 +158,7 @@ fn the_state_file_has_callers_unless_clients_are_hidden() {
             assert_eq!(text.contains("worker-7"), !hidden, "{text}");
             assert!(!text.contains("redis.call"), "{text}");
             if !hidden {
-                // What a former process saved without the flag is not shown with it.
+                // Client data saved by an earlier process without the flag is not shown with the flag.
                 let hiding =
                     start(&server, &[&format!("--state.file={}", file.display()), "--web.hide-clients"]);
                 let all =
@@ -169,7 +170,7 @@ fn the_state_file_has_callers_unless_clients_are_hidden() {
 }
 
 #[test]
-fn without_a_state_file_incidents_end_with_the_process_and_hidden_clients_are_not_in_them() {
+fn without_a_state_file_incidents_are_lost_and_clients_can_be_hidden() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("lua-time-limit 100").start();
         let mut exporter = start(&server, &["--web.hide-clients"]);

@@ -1,7 +1,7 @@
-//! Random incidents on two servers whose targets have the same name, each with an exporter beside it, through Prometheus
-//! and Alertmanager with the shipped files: who is paged, for what, and whether that is true.
+//! Random incidents on two servers whose targets have the same name, each with its own exporter, through Prometheus and
+//! Alertmanager with the shipped files. Checks which pages are sent and whether their content is correct.
 //!
-//! `INCIDENTS` is their number (see [`count`]), `INCIDENTS_SEED` repeats a run.
+//! `INCIDENTS` sets the number of incidents (see [`count`]); `INCIDENTS_SEED` repeats a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -24,23 +24,23 @@ use test_support::scripts::{BUSY_FUNCTION, BUSY_LIBRARY, BUSY_LOOP, evalsha, loa
 use test_support::server::{Kind, Server, run_on};
 use test_support::wait::{eventually, eventually_or_tell, load_per_core};
 
-/// Time for pages to arrive, and to be taken back: `RedisSlowScript` lasts a minute.
+/// Time limit for pages to arrive and to be resolved; `RedisSlowScript` lasts for a minute.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Name of both targets.
 const TARGET: &str = "127.0.0.1:6379";
 
-/// Time limits of the two servers: one has told what it runs before the critical page is sent.
+/// Script time limits of the two servers. One of them reports the running script before the critical page is sent.
 const TIME_LIMITS: [u32; 2] = [5000, 1000];
 
-/// Maximum time in seconds from the begin of an alert to its page, also of one that follows another one of the same server: far
-/// less than the intervals that Alertmanager's defaults and other configurations have.
+/// Maximum time from the start of an alert to its page, in seconds, even if the alert follows another one of the same
+/// server. This is far shorter than the intervals in Alertmanager's defaults and in other configurations.
 const MAX_DELAY: f64 = 20.0;
 
-/// Number of different scripts, and of functions.
+/// Number of different scripts, and number of different functions.
 const NAMES: u64 = 3;
 
-/// Number of incidents, on both servers together.
+/// Returns the number of incidents on both servers together.
 fn count() -> usize {
     env::var("INCIDENTS").map_or(6, |count| count.parse().expect("INCIDENTS is a number"))
 }
@@ -49,7 +49,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Numbers that look random: the generator `SplitMix64`.
+/// Pseudorandom number generator (`SplitMix64`).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -77,7 +77,7 @@ enum What {
     Command,
 }
 
-/// Something that blocked a server.
+/// Event that blocked a server.
 #[derive(Debug)]
 struct Incident {
     /// Index of the server.
@@ -91,11 +91,11 @@ struct Incident {
     ended: f64,
 }
 
-/// A server, the exporter beside it, and what can block it.
+/// Server with its exporter and everything that can block it.
 struct Place {
     server: Server,
     exporter: Exporter,
-    /// Name and SHA1.
+    /// Name and SHA1 of each script.
     scripts: Vec<(String, String)>,
     functions: Vec<String>,
     has_module: bool,
@@ -140,13 +140,13 @@ impl Place {
         Self { server, exporter, scripts, functions, has_module: module.is_some(), _dir: dir }
     }
 
-    /// Runs incidents one after the other, some of them right after the one before.
+    /// Runs incidents in sequence, some of them right after the previous one.
     fn run(&self, index: usize, count: usize, seed: u64) -> Vec<Incident> {
         let mut random = Random(seed);
         let mut client = self.server.client().with_limit(LIMIT);
         let mut incidents = Vec::new();
         for _ in 0..count {
-            // Too short for a heartbeat in between, or not.
+            // In one of three cases, too short for a heartbeat in between.
             let gap = if random.below(3) == 0 { random.millis(20, 300) } else { random.millis(300, 9000) };
             thread::sleep(gap);
             let incident = self.incident(index, &mut random, &mut client);
@@ -163,7 +163,7 @@ impl Place {
             6 if self.has_module => What::Module,
             _ => What::Command,
         };
-        // A script can't be killed before the server is BUSY.
+        // A script cannot be killed before the server is BUSY.
         let can_be_killed = time.as_millis() > u128::from(TIME_LIMITS[server]) + 300;
         let killed = matches!(what, What::Script | What::Function) && can_be_killed && random.below(2) == 0;
         let time_of_it = if killed { LIMIT } else { time };
@@ -197,7 +197,7 @@ impl Place {
     }
 }
 
-/// Compiles a module with a command that blocks; none without a C compiler.
+/// Compiles a module with a blocking command; `None` without a C compiler.
 pub(crate) fn module(dir: &Path) -> Option<std::path::PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/busy_module.c");
     let module = dir.join("busy.so");
@@ -205,24 +205,24 @@ pub(crate) fn module(dir: &Path) -> Option<std::path::PathBuf> {
     status.is_ok_and(|status| status.success()).then_some(module)
 }
 
-/// A text of an alert as Prometheus had it at some time.
+/// Text of an alert in Prometheus at a given time.
 struct Said {
     at: f64,
     instance: String,
     text: String,
 }
 
-/// An alert that began: the pages that say so are the same, and so are their labels and their begin.
+/// Labels and start time of a firing alert, which are the same in all of its pages.
 type Begun = (BTreeMap<String, String>, String);
 
-/// Pages that say that an alert has begun, each once.
+/// Returns the first firing page of each alert.
 fn begun(pages: &[Page]) -> Vec<Page> {
     let mut seen = BTreeSet::<Begun>::new();
     let firing = pages.iter().filter(|page| page.status == Status::Firing);
     firing.filter(|page| seen.insert((page.labels.clone(), page.starts_at.clone()))).cloned().collect()
 }
 
-/// Seconds in a text such as `1m 2.5s` or `950ms`, of which more follows.
+/// Parses a duration such as `1m 2.5s` or `950ms` at the beginning of a longer text, in seconds.
 fn duration(text: &str) -> Option<f64> {
     text.split_whitespace()
         .map_while(|word| {
@@ -236,19 +236,20 @@ fn duration(text: &str) -> Option<f64> {
         .reduce(|sum, number| sum + number)
 }
 
-/// The text after `mark`.
+/// Returns the text after `mark`.
 fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.split_once(mark).map(|(_, rest)| rest)
 }
 
-/// The index of the incident that a page is about, by its times and labels; the reason if there is none.
+/// Returns the index of the incident that a page describes, determined from its times and labels, or the reason why there
+/// is none.
 fn about(page: &Page, incidents: &[Incident], server: usize) -> Result<usize, String> {
     let text = &page.annotations["description"];
     let own = incidents.iter().enumerate().filter(|(_, incident)| incident.server == server);
     if page.alertname == "RedisScriptRunning" {
         let for_seconds = after(text, " has been blocked for ").and_then(duration);
         let blocked = for_seconds.ok_or("not in the present tense")?;
-        // The time is that of the last scrape, up to a second before the evaluation.
+        // The duration in the page is that of the last scrape, up to a second before the evaluation.
         let begin = page.began() - blocked + 0.1;
         let latest = own
             .filter(|(_, incident)| incident.began <= begin)
@@ -274,13 +275,13 @@ fn about(page: &Page, incidents: &[Incident], server: usize) -> Result<usize, St
     near.next().map(|(index, _)| index).ok_or_else(|| "of no incident".to_owned())
 }
 
-/// The first thing in a text about a running incident that is not true.
+/// Returns the first incorrect statement in a text about an incident in progress.
 fn untrue(text: &str, incident: &Incident) -> Option<&'static str> {
-    let named = after(text, "It runs ").or_else(|| after(text, "It is running "));
+    let named = after(text, "It is running ");
     let right = match incident.what {
         What::Script => "the script ",
         What::Function => "the function ",
-        What::Module | What::Command => "a command of a module",
+        What::Module | What::Command => "a module command",
     };
     let unnamed = match incident.what {
         What::Script => "a script whose name is not known yet",
@@ -297,7 +298,7 @@ fn untrue(text: &str, incident: &Incident) -> Option<&'static str> {
     let kill = match incident.what {
         What::Script => "SCRIPT KILL`.",
         What::Function => "FUNCTION KILL`.",
-        What::Module => "the documentation of the module",
+        What::Module => "see the module's documentation",
         What::Command => "nothing",
     };
     if text.contains("answers BUSY") && !text.contains("until it answers BUSY") && !next.contains(kill) {
@@ -366,7 +367,7 @@ fn random_incidents(kind: Kind) {
             })
             .collect();
         let incidents: Vec<_> = runs.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        // Also after a panic: the scope ends with all of its threads.
+        // Set even after a panic, because the scope waits for all of its threads.
         stop.store(true, Ordering::Relaxed);
         let incidents: Vec<_> = incidents.into_iter().flat_map(Result::unwrap).collect();
         (incidents, watcher.join().unwrap())
@@ -388,14 +389,15 @@ fn random_incidents(kind: Kind) {
     judge(&incidents, &receiver.pages(), &said, &targets);
 }
 
-/// True if an incident needs no page of its own: no scrape saw the gap after the one before it on its server, whose page goes on.
+/// True if an incident needs no page of its own, because no scrape fell into the gap after the previous incident on the
+/// same server, whose page continues.
 fn continues(incident: &Incident, earlier: &[Incident]) -> bool {
     let latest = earlier.iter().rfind(|earlier| earlier.server == incident.server);
-    // On a busy machine, a scrape takes place later than each second.
+    // On a busy machine, scrapes are more than a second apart.
     latest.is_some_and(|latest| incident.began - latest.ended < load_per_core())
 }
 
-/// Prints the table, and fails if a page is not true, if an incident has none, or if one has two critical ones.
+/// Prints the table. Fails if a page is incorrect, or if an incident has no page or two critical ones.
 fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[String; 2]) {
     let mut wrong = Vec::new();
     let mut latest = 0.0_f64;
@@ -418,7 +420,7 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
                 }
                 pages_of[index].push(page);
             }
-            // On such a machine a server itself may wait for a second until it runs.
+            // On such a machine, the server process itself may wait for a second before it is scheduled.
             Err(_) if load_per_core() > 4.0 && page.label("cause") == "unknown" => {
                 println!("a pause of the machine: {text}");
             }
@@ -441,7 +443,7 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
         let texts: Vec<_> = said
             .iter()
             .filter(|said| said.instance == instances[incident.server])
-            // A scrape and an evaluation after the begin, the alert can be the one before.
+            // Until a scrape and an evaluation after the start, the alert can be the previous one.
             .filter(|said| said.at > incident.began + 2.5 && said.at < incident.ended)
             .collect();
         for said in &texts {
@@ -453,7 +455,7 @@ fn judge(incidents: &[Incident], pages: &[Page], said: &[Said], instances: &[Str
                 ));
             }
         }
-        let named = texts.iter().filter_map(|said| after(&said.text, "It runs the "));
+        let named = texts.iter().filter_map(|said| after(&said.text, "It is running the "));
         let named = named.filter(|rest| rest.contains(&incident.name)).count() > 0;
         let listed: Vec<_> = pages
             .iter()

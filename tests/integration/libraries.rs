@@ -1,4 +1,4 @@
-//! Real programs of public libraries, in four languages, against real servers: the names of the scripts that they send.
+//! Programs that use public libraries in four languages, with real servers: checks the names of the scripts that they send.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,9 +15,9 @@ use test_support::server::{Kind, Server, run_on};
 struct Library {
     name: &'static str,
     runtime: Runtime,
-    /// Libraries of its names: its own, and others whose scripts it has.
+    /// Libraries in the names of its scripts: its own and others whose scripts it contains.
     named: &'static [&'static str],
-    /// Labels of the scripts without a name; docs/scripts.md has the reasons.
+    /// Labels of the scripts without a name, for the reasons given in docs/scripts.md.
     unnamed: &'static [&'static str],
 }
 
@@ -66,7 +66,7 @@ struct Program {
 }
 
 impl Library {
-    /// Command that runs its program against the server on `port`; the reason if something is not installed.
+    /// Returns the command that runs its program with the server on `port`, or the reason if something is not installed.
     fn command(&self, port: u16) -> Result<Program, String> {
         let program = |name: &str| find_program(name).ok_or_else(|| format!("{name} is not on this machine"));
         let script = |name: &str| repository(&format!("tests/libraries/{name}")).display().to_string();
@@ -89,8 +89,8 @@ impl Library {
         Ok(Program { path, arguments, modules })
     }
 
-    /// Runs the program against a server that logs every call; prints the calls and their names. Returns the scripts without a
-    /// name if they are not those of the list.
+    /// Runs the program with a server that logs every call, and prints the calls and their names. Returns the scripts
+    /// without a name if they differ from the expected ones.
     fn unexpected(&self, kind: Kind) -> Option<Vec<String>> {
         let server =
             Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 100000");

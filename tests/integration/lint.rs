@@ -21,20 +21,21 @@ const SET: &str = "tests/lint";
 /// Line and rule of a finding.
 type Label = (usize, String);
 
-/// Script of the set and its labels.
+/// Script in the set, with its labels.
 #[derive(Debug, Default)]
 struct Script {
-    /// Path below [`SET`]; for a script of a package the path below `node_modules`, with the line if it is in a JavaScript file.
+    /// Path below [`SET`]; for a script from a package, the path below `node_modules`, with the line if it is in a
+    /// JavaScript file.
     name: String,
     source: String,
-    /// Line of the file in which the script begins.
+    /// Line of the file at which the script begins.
     first_line: usize,
     expected: BTreeSet<Label>,
     false_alarms: BTreeSet<Label>,
 }
 
 impl Script {
-    /// Warnings and errors, by line of the file.
+    /// Returns warnings and errors by line of the file.
     fn findings(&self) -> BTreeSet<Label> {
         let all: Vec<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
         let (findings, _) = lint::lint(&self.name, &self.source, &Limits::default(), &all);
@@ -43,7 +44,7 @@ impl Script {
     }
 }
 
-/// Scripts that were written for the set, with the labels in their comments.
+/// Returns the scripts that were written for the set, with the labels in their comments.
 fn written() -> Vec<Script> {
     let mut found: Vec<PathBuf> = ["bad", "good"]
         .iter()
@@ -72,7 +73,7 @@ fn labelled(path: &Path) -> Script {
     Script { name, source, first_line: 1, expected, ..Script::default() }
 }
 
-/// Scripts of published packages, with the labels of `real.txt`. `None` if the packages are not in the cache.
+/// Returns the scripts from published packages, with the labels in `real.txt`. `None` if the packages are not in the cache.
 fn real() -> Option<Vec<Script>> {
     let Some(folder) = cache::modules("lint", SET) else {
         cache::skip("the packages with real scripts are not in the cache; `make setup` fetches them");
@@ -100,7 +101,7 @@ fn real() -> Option<Vec<Script>> {
     Some(scripts)
 }
 
-/// Reads a script of a package: a file, or the string that begins in a line of a JavaScript file.
+/// Reads a script from a package: a file, or the string that begins on a line of a JavaScript file.
 fn packaged(modules: &Path, name: &str) -> Script {
     let (file, line) = name.split_once(':').map_or((name, None), |(file, line)| (file, Some(line)));
     let text = fs::read_to_string(modules.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -109,7 +110,7 @@ fn packaged(modules: &Path, name: &str) -> Script {
     Script { name: name.to_owned(), source, first_line, ..Script::default() }
 }
 
-/// Value of the string that begins in a line of JavaScript. A variable between two literals becomes `q`.
+/// Returns the value of the string that begins on a line of JavaScript. A variable between two literals becomes `q`.
 fn javascript_string(source: &str, line: usize) -> String {
     let from = source.split_inclusive('\n').take(line - 1).map(str::len).sum();
     let mut rest = &source[from..];
@@ -140,7 +141,7 @@ fn javascript_string(source: &str, line: usize) -> String {
     }
 }
 
-/// Hexadecimal digits of a byte.
+/// Returns the hexadecimal digits of a byte.
 fn hex(byte: u8) -> [char; 2] {
     [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap())
 }
@@ -179,7 +180,7 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
         let packages: BTreeSet<&str> = real.iter().filter_map(|script| package(&script.name)).collect();
         for sentence in [
             format!(
-                "has {scripts} scripts, {} of them real ones of {} npm packages",
+                "has {scripts} scripts, {} of them real ones from {} npm packages",
                 real.len(),
                 packages.len()
             ),
@@ -190,7 +191,7 @@ fn every_labelled_case_is_found_and_false_alarms_are_counted() {
     }
 }
 
-/// Name of a script's package, without its version.
+/// Returns the name of a script's package without its version.
 fn package(script: &str) -> Option<&str> {
     Some(script.split_once('/')?.0.rsplit_once('-')?.0)
 }
@@ -213,7 +214,7 @@ fn every_label_names_a_rule() {
     }
 }
 
-/// Runs `lint` in the directory of the set, so that paths in the output don't depend on the machine.
+/// Runs `lint` in the directory of the set, so that paths in the output do not depend on the machine.
 fn run(args: &[&str], stdin: &str) -> Finished {
     let mut child = Command::new(binary())
         .arg("lint")
@@ -339,7 +340,7 @@ fn standard_input_is_checked() {
     let finished = run(&["-"], "return redis.call('KEYS', '*')");
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stdout.starts_with("<stdin>:1:8: error[keys-command]"), "{finished:?}");
-    // A pipe that is named can be read only once.
+    // A pipe given by path can be read only once.
     let finished = run(&["/dev/stdin"], "redis.call('LLEN', 'a') return redis.call('KEYS', '*')");
     assert!(finished.stdout.starts_with("/dev/stdin:1:32: error[keys-command]"), "{finished:?}");
 }
@@ -377,7 +378,7 @@ fn unreadable_files_are_reported_and_the_others_checked() {
     assert_eq!(finished.stderr, "");
 }
 
-/// Findings show lines of the file: a link must not show those of any other file.
+/// Findings contain lines of the file, so a link must not expose those of any other file.
 #[test]
 fn a_link_in_a_folder_is_read_only_if_it_leads_to_lua() {
     let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -406,7 +407,7 @@ fn control_characters_of_scripts_and_names_are_escaped() {
     }
 }
 
-/// Findings in string literals are at their places in the files of other languages.
+/// Findings in string literals have the positions in the files of other languages.
 #[test]
 fn scripts_in_literals_are_checked_in_their_files() {
     let folder = TempDir::new().unwrap();
@@ -455,7 +456,7 @@ fn scripts_in_literals_are_checked_in_their_files() {
             });
         found.unwrap()["message"].as_str().unwrap().to_owned()
     };
-    assert!(message("a/loop.js", "loop-over-collection").contains("the loop in line 4"), "lines of the file");
+    assert!(message("a/loop.js", "loop-over-collection").contains("the loop on line 4"), "lines of the file");
     let smembers = python.lines().position(|line| line.contains("SMEMBERS")).unwrap();
     let column = python.lines().nth(smembers).unwrap().find("redis.call").unwrap() + 1;
     let place = (u64::try_from(smembers + 1).unwrap(), u64::try_from(column).unwrap());
@@ -474,7 +475,10 @@ fn a_folder_without_scripts_is_reported() {
     for args in [&[path][..], &["good", path], &[path, "--format=json"], &[path, "--fail-on=error"]] {
         let finished = run(args, "");
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
-        assert!(finished.stdout.contains("no file in this directory has a script for Redis"), "{finished:?}");
+        assert!(
+            finished.stdout.contains("no file in this directory contains a Redis script"),
+            "{finished:?}"
+        );
     }
 }
 
@@ -509,7 +513,7 @@ fn each_finding_links_to_its_rule() {
     }
 }
 
-/// Name of a rule behind `#`.
+/// Returns the name of a rule after `#`.
 fn rule_name(link: &str) -> &str {
     let name = link.split_once('#').unwrap().1;
     name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap()
@@ -552,7 +556,7 @@ fn files_are_corrected_where_that_is_safe() {
     assert_eq!(run(&["-", "--fix"], "#!lua\nreturn redis.call('GET', KEYS[1])").status.code(), Some(1));
 }
 
-/// Sources of 1 MiB that took up to 957 MB.
+/// Sources of 1 MiB that used to take up to 957 MB.
 #[test]
 fn hostile_sources_take_little_memory() {
     let folder = TempDir::new().unwrap();
@@ -572,7 +576,8 @@ fn hostile_sources_take_little_memory() {
         for size in [1 << 20, 130_000] {
             let path = folder.path().join("hostile.lua");
             fs::write(&path, unit.repeat(size / unit.len())).unwrap();
-            // 64 MiB of it are the stack of the thread that checks, and 128 MiB the heap of a thread: both are reserved.
+            // The limit includes reserved memory: 64 MiB for the stack of the checking thread and 128 MiB for a thread's
+            // heap.
             let limited = "ulimit -v 438272; exec \"$0\" lint --format json \"$1\"";
             let mut command = Command::new("bash");
             command.args(["-c", limited]).arg(binary()).arg(&path);
@@ -588,7 +593,7 @@ fn hostile_sources_take_little_memory() {
     }
 }
 
-/// Steps of the action, by name, with the inputs that they read.
+/// Returns the shell script of a step of the action. Asserts that the inputs that it reads exist.
 fn action_step(name: &str) -> String {
     let action: Json =
         serde_saphyr::from_str(&fs::read_to_string(repository("action.yml")).unwrap()).unwrap();

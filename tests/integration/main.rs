@@ -1,4 +1,4 @@
-//! The program against real servers: Redis 6.2, Redis 7.0 and Valkey 9.1.
+//! Tests of the program with real servers: Redis 6.2, Redis 7.0 and Valkey 9.1.
 
 #![allow(
     clippy::unwrap_used,

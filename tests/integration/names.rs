@@ -1,4 +1,5 @@
-//! Scripts have the names of their files, however they are called, and those of a queue library without further ado.
+//! Scripts have the names of their files regardless of how they are called. Scripts of a queue library are named without
+//! configuration.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,8 @@ use test_support::wait::{eventually, stays_true};
 on_each_server!(
     every_call_carries_its_files_name,
     naming_a_script_leaves_all_series_alone,
-    what_runs_now_has_its_files_name,
-    what_runs_is_named_from_the_logs_of_a_pod,
+    a_running_script_gets_the_name_of_its_file,
+    a_running_script_is_named_from_the_logs_of_a_pod,
     a_queue_librarys_scripts_are_named,
     sources_are_fetched_once,
     a_catalogue_is_written,
@@ -41,22 +42,22 @@ on_each_server!(
 
 const SHORT: &str = "-- short\nreturn 1\n";
 
-/// A function library and its function's name.
+/// A function library.
 const LIBRARY: &str = "\
 #!lua name=shop
 local function pay(keys, args) return 1 end
 redis.register_function{function_name='pay', callback=pay, flags={'no-writes'}}
 ";
 
-/// One that takes a while, and that the slow log has whole.
+/// A script that runs for some time, and is short enough not to be truncated in the slow log.
 const SHORT_LOOP: &str = "local n = 0 for i = 1, 600000 * tonumber(ARGV[1]) do n = n + i end return 1";
 
-/// A script that the slow log cuts.
+/// Returns a script that is truncated in the slow log.
 fn long() -> String {
     format!("-- {}\nreturn 1\n", "what this does takes some words to say ".repeat(5))
 }
 
-/// A directory with these files.
+/// Creates a directory with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, content) in files {
@@ -67,7 +68,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// A server whose slow log has everything.
+/// Configures a server whose slow log contains every command.
 fn logs_everything(kind: Kind) -> Builder {
     Server::builder(kind).config("slowlog-log-slower-than 0").config("slowlog-max-len 100000")
 }
@@ -87,9 +88,9 @@ fn every_call_carries_its_files_name(kind: Kind) {
         assert_eq!(client.call(&[command, script, "0"]), Value::Int(1), "{command} {script}");
         *expected.entry((command.to_ascii_lowercase(), name.to_owned())).or_insert(0) += 1;
     };
-    // The first ones have lines in the log; of so many at once the others have none.
+    // Only the first calls have log lines; with so many calls, the others are omitted.
     for (name, body) in [("jobs/long.lua", long.as_str()), ("short.lua", SHORT)] {
-        // As the file is, and as programs send it.
+        // The file as it is, and in the forms in which programs send it.
         for sent in [body.to_owned(), body.trim_end().to_owned(), body.replace('\n', "\r\n")] {
             run(&mut client, "EVAL", &sent, name);
             let sha1 = load(&mut client, &sent);
@@ -179,7 +180,7 @@ fn naming_a_script_leaves_all_series_alone(kind: Kind) {
     assert_eq!(of_scripts(&metrics), before);
 }
 
-/// Appends new lines of a server's log to a file as a container runtime writes them, each in two parts.
+/// Appends new lines of a server's log to a file in the format of a container runtime, each in two parts.
 fn append_as_cri(server_log: &Path, copied: &Cell<usize>, file: &Path) {
     let text = fs::read_to_string(server_log).unwrap_or_default();
     let Some((lines, _)) = text[copied.get()..].rsplit_once('\n') else { return };
@@ -193,8 +194,8 @@ fn append_as_cri(server_log: &Path, copied: &Cell<usize>, file: &Path) {
     }
 }
 
-/// The log is in `/var/log/pods/…` of the node, is rotated, and the container restarts.
-fn what_runs_is_named_from_the_logs_of_a_pod(kind: Kind) {
+/// The log is in `/var/log/pods/…` on the node and is rotated, and the container is restarted.
+fn a_running_script_is_named_from_the_logs_of_a_pod(kind: Kind) {
     const TIME: Duration = Duration::from_millis(2500);
     let server = Server::builder(kind).config("lua-time-limit 100").start();
     let (log, folder) = (server.log_path(), tempfile::tempdir().unwrap());
@@ -238,7 +239,7 @@ fn what_runs_is_named_from_the_logs_of_a_pod(kind: Kind) {
     }
 }
 
-fn what_runs_now_has_its_files_name(kind: Kind) {
+fn a_running_script_gets_the_name_of_its_file(kind: Kind) {
     const TIME: Duration = Duration::from_millis(2500);
     let folder = folder(&[("busy.lua", BUSY_LOOP), ("lib.lua", BUSY_LIBRARY)]);
     let server = Server::builder(kind).config("lua-time-limit 100").start();
@@ -258,7 +259,7 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
     };
     let sha1 = load(&mut server.client(), BUSY_LOOP);
     named(&busy_eval(TIME), "script", &sha1[..12], "busy.lua");
-    // From then on the calls that were counted have a label, and what runs has the same.
+    // From now on, the counted calls and the running script have the same label.
     let metrics = exporter.wait_for(LIMIT, "the call", |metrics| calls(metrics).len() == 1);
     let counted = calls(&metrics).into_keys().next().unwrap().1;
     assert!(counted.starts_with('~'), "{counted}");
@@ -278,8 +279,8 @@ fn what_runs_now_has_its_files_name(kind: Kind) {
     );
 }
 
-/// The directory with the queue library that `scripts/setup.sh` has fetched. Without it the test is skipped loudly, and that
-/// is an error when `CI=true`.
+/// Returns the directory with the queue library installed by `scripts/setup.sh`. Without it, the test is skipped with a
+/// message, which is an error with `CI=true`.
 fn queue_library() -> Option<PathBuf> {
     let folder = cache::modules("queue", "scripts/queue").filter(|_| find_program("node").is_some());
     if folder.is_none() {
@@ -327,7 +328,7 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
 
     let metrics = wait_for_scripts(&without_files, u64::try_from(written).unwrap());
     let bundled = calls_by_name(&metrics);
-    // Two scripts are also those of bull.
+    // Two of the scripts are also in bull.
     let is_named =
         |name: &&str| name.starts_with("bullmq@") || (name.starts_with("bull@") && name.ends_with("(+1)"));
     let unnamed: Vec<&str> =
@@ -358,7 +359,7 @@ fn sources_are_fetched_once(kind: Kind) {
         });
         client.call(&["EVALSHA", unnamed.as_str(), "0"]);
         wait_for_scripts(&exporter, 4);
-        // Longer than sources are fetched apart.
+        // Longer than the interval between fetches of sources.
         let client = std::cell::RefCell::new(&mut client);
         stays_true(
             Duration::from_millis(1500),
@@ -385,10 +386,10 @@ fn sources_are_fetched_once(kind: Kind) {
     assert!(lines_with(&exporter.logs(), &["not available"]).is_empty(), "{}", exporter.logs());
 }
 
-/// Script of bull 3.20 to 4.1.
+/// SHA1 of a script in bull 3.20 to 4.1.
 const BULL: &str = "7825e9dfe2d12df8d37533bad1bfbfacd98c46ea";
 
-/// Its label.
+/// Label of that script.
 const BULL_LABEL: &str = "7825e9dfe2d1";
 
 fn a_librarys_script_has_a_name_without_a_flag(kind: Kind) {
@@ -398,7 +399,7 @@ fn a_librarys_script_has_a_name_without_a_flag(kind: Kind) {
         (&["--script.bundled=false"], BULL_LABEL, "server"),
     ] {
         let exporter = watch(&server, &[flags, &["--slow.warning=1us"]].concat());
-        // The slow log has the call although the server does not know the script.
+        // The call is in the slow log although the script is not loaded.
         server.client().call(&["EVALSHA", BULL, "0"]);
         let metrics = wait_for_scripts(&exporter, 1);
         let info = metrics.series("redis_script_info");
@@ -415,7 +416,7 @@ fn a_librarys_script_has_a_name_without_a_flag(kind: Kind) {
     }
 }
 
-/// Calls of a template with different values are different scripts with one name.
+/// Calls of a template with different values are different scripts with the same name.
 #[test]
 fn an_eval_of_a_template_has_its_name() {
     run_on(Kind::Redis70, |kind| {
@@ -500,7 +501,7 @@ fn a_catalogue_is_written(kind: Kind) {
     assert_eq!(read(&sha1).is_some(), shows, "{}", from_server.stderr);
     assert_eq!(from_server.stderr.contains("does not support SCRIPT SHOW"), !shows, "{}", from_server.stderr);
 
-    // What MONITOR showed when the script was loaded.
+    // Output of MONITOR from when the script was loaded.
     let recording = output.path().join("monitor.txt");
     let line = format!("1.1 [0 127.0.0.1:1] \"SCRIPT\" \"LOAD\" \"{}\"\n", long.replace('\n', "\\n"));
     fs::write(&recording, line).unwrap();
@@ -509,7 +510,7 @@ fn a_catalogue_is_written(kind: Kind) {
     assert_eq!(read(&sha1).as_deref(), Some(long.as_str()));
     assert!(from_file.stdout.contains(if shows { "unchanged " } else { "wrote " }), "{}", from_file.stdout);
 
-    // What is there is never overwritten.
+    // Existing files are never overwritten.
     fs::write(target.join(format!("{sha1}.lua")), "mine").unwrap();
     let again = collect(&["--from-file", recording.to_str().unwrap()]);
     assert_eq!((again.status.code(), read(&sha1).as_deref()), (Some(1), Some("mine")), "{}", again.stdout);

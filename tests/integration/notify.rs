@@ -1,5 +1,5 @@
-//! Alerts that the exporter sends to Alertmanager itself: the page before Prometheus knows, one notification per change beside
-//! Prometheus, and an Alertmanager that is dead, slow, or behind TLS.
+//! Alerts that the exporter itself sends to Alertmanager: pages before Prometheus detects the blockage, one notification
+//! per change alongside Prometheus, and an Alertmanager that is down, slow or behind TLS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,10 +26,10 @@ use test_support::wait::{eventually, eventually_or_tell, stays_true};
 /// Name of the alert.
 const RUNNING: &str = "RedisScriptRunning";
 
-/// Name of the alert about a kill of the guard.
+/// Name of the alert about a kill by the guard.
 const KILLED: &str = "RedisScriptKilledByGuard";
 
-/// Job in the configurations of Prometheus.
+/// Job name in the Prometheus configurations.
 const JOB: &str = "redis-script-exporter";
 
 fn example() -> String {
@@ -40,7 +40,7 @@ fn url_of(alertmanager: &Alertmanager) -> String {
     format!("--alertmanager.url=http://{}", alertmanager.addr())
 }
 
-/// Severities and states of the notifications about a blockage, in order.
+/// Returns the severities and states of the notifications about a blockage, in order.
 fn changes(pages: &[Page]) -> Vec<(String, Status)> {
     let of_blockage = pages.iter().filter(|page| page.alertname == RUNNING);
     of_blockage.map(|page| (page.severity.clone(), page.status)).collect()
@@ -50,7 +50,7 @@ fn count(pages: &[Page], severity: &str, status: Status) -> usize {
     changes(pages).iter().filter(|change| **change == (severity.to_owned(), status)).count()
 }
 
-/// Waits until each severity has this number of ends.
+/// Waits until each severity has this number of resolved notifications.
 #[track_caller]
 fn wait_for_ends(receiver: &Receiver, number: usize) {
     receiver.wait_for(LIMIT * 2, "the end of each alert", |pages| {
@@ -59,7 +59,7 @@ fn wait_for_ends(receiver: &Receiver, number: usize) {
     });
 }
 
-/// A text in which the time since the blockage began, which is less than a minute, is replaced.
+/// Replaces the duration of the blockage in a text, which must be less than a minute.
 fn without_time(text: &str) -> String {
     let (before, rest) = text.split_once("blocked for ").unwrap_or_else(|| panic!("no time in {text}"));
     let (time, rest) = rest.split_once(' ').unwrap();
@@ -68,7 +68,7 @@ fn without_time(text: &str) -> String {
     format!("{before}blocked for TIME{mark} {rest}")
 }
 
-/// An alert as a pair of labels and annotations, from the API of Alertmanager or of Prometheus.
+/// Returns the labels and annotations of an alert from the API of Alertmanager or Prometheus.
 fn labels_and_texts(alert: &Json) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let strings = |field: &str| {
         let fields = alert[field].as_object().unwrap().iter();
@@ -88,16 +88,16 @@ fn alerts_of_blockage(alerts: &[Json]) -> Vec<(BTreeMap<String, String>, BTreeMa
     alerts
 }
 
-/// Labels and annotations of the alerts about the guard.
+/// Returns the labels and annotations of the alerts about the guard.
 fn alerts_of_guard(alerts: &[Json]) -> Vec<(Json, Json)> {
     let of_guard = alerts.iter().filter(|alert| alert["labels"]["alertname"] == KILLED);
     of_guard.map(|alert| (alert["labels"].clone(), alert["annotations"].clone())).collect()
 }
 
-/// Prometheus scrapes and evaluates every second and sends the same alerts: they overlap with those of the exporter. The guard
-/// ends the script, which is an alert of its own.
+/// Prometheus scrapes and evaluates every second and sends the same alerts, which overlap with those of the exporter. The
+/// guard kills the script, which causes a separate alert.
 #[test]
-fn prometheus_beside_it_makes_no_second_notification() {
+fn prometheus_alongside_causes_no_second_notification() {
     if available() {
         run_on(Kind::Redis70, beside_prometheus);
     }
@@ -109,7 +109,7 @@ fn beside_prometheus(kind: Kind) {
     let script = load(&mut client, "while true do end");
     let (receiver, other) = (Receiver::start(), Receiver::start());
     let alertmanager = Alertmanager::start(&example(), &receiver);
-    // Prometheus does not know this one.
+    // Prometheus does not send alerts to this one.
     let alone = Alertmanager::start(&example(), &other);
     let log = server.log_path();
     let log = log.to_str().unwrap();
@@ -134,7 +134,7 @@ fn beside_prometheus(kind: Kind) {
     wait_until_watched(&exporter);
 
     client.send(&["EVALSHA", &script, "0"]);
-    // Both say the same about it, in the same words, under the same labels.
+    // Both send the same texts with the same labels.
     let named = format!("the script {}", &script[..12]);
     eventually_or_tell(LIMIT, "the exporter's alerts to equal those of Prometheus", || {
         let (ours, theirs) = (alerts_of_blockage(&alone.alerts()), alerts_of_blockage(&prometheus.alerts()));
@@ -154,7 +154,8 @@ fn beside_prometheus(kind: Kind) {
     assert!(text(&reply).contains("killed by user"), "{reply:?}");
     wait_for_ends(&receiver, 1);
     for page in receiver.pages().iter().filter(|page| page.status == Status::Resolved) {
-        let words = "which is over. Its state is ok. The exporter's guard killed the running script.";
+        let words =
+            "The blockage is over; the state is now ok. The exporter's guard killed the running script.";
         assert!(page.annotations["description"].contains(words), "{page:#?}");
     }
     eventually_or_tell(LIMIT, "the alert about the kill to equal that of Prometheus", || {
@@ -172,10 +173,10 @@ fn beside_prometheus(kind: Kind) {
     });
 }
 
-/// A blockage that ends right after a scrape that has seen it: Prometheus evaluates that scrape later, and fires the alert when
-/// the blockage is over.
+/// A blockage ends right after a scrape. Prometheus evaluates the scrape later, and fires the alert when the blockage is
+/// over.
 #[test]
-fn a_blockage_that_ends_before_prometheus_evaluates_it_is_no_second_page() {
+fn a_blockage_that_ends_before_prometheus_evaluates_it_is_not_a_second_page() {
     if available() {
         run_on(Kind::Redis70, ends_before_evaluation);
     }
@@ -185,7 +186,7 @@ fn ends_before_evaluation(kind: Kind) {
     let mut server = Server::start(kind);
     let receiver = Receiver::start();
     let alertmanager = Alertmanager::start(&example(), &receiver);
-    // No critical alert, of which the moment would not be known.
+    // Avoid a critical alert, because its time would be unpredictable.
     let flags = ["--slow.critical=1m", "--redis.addr", &server.url(), &url_of(&alertmanager)];
     let exporter = Exporter::start(&flags);
     let prometheus = Prometheus::builder()
@@ -212,7 +213,7 @@ fn ends_before_evaluation(kind: Kind) {
     });
 }
 
-/// The page comes while nobody scrapes, and ends by itself when the exporter dies.
+/// The page is sent although nothing scrapes the exporter, and is resolved automatically when the exporter dies.
 #[test]
 fn the_page_needs_no_scrape_and_ends_by_itself_if_the_exporter_dies() {
     if available() {
@@ -253,7 +254,7 @@ fn dies(kind: Kind) {
     let expected: BTreeMap<String, String> =
         expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     assert_eq!((page.labels, page.receiver.as_str(), page.status), (expected, "pager", Status::Firing));
-    // It is renewed: it outlives the time after which it would end.
+    // The alert is renewed, so it lasts longer than its expiry time.
     stays_true(Duration::from_secs(6), "the alert lasts as long as the blockage", || {
         let pages = receiver.pages();
         let logs = exporter.logs();
@@ -268,8 +269,8 @@ fn dies(kind: Kind) {
     assert_eq!(count(&receiver.pages(), "critical", Status::Firing), 1);
 }
 
-/// Waits until everything was read once: a script that begins with one of the first commands delays its reply, which then
-/// looks like the end of a blockage.
+/// Waits until everything has been read once. A script that begins together with one of the first commands delays the
+/// reply, which would look like the end of a blockage.
 #[track_caller]
 fn wait_until_watched(exporter: &Exporter) {
     exporter.wait_for(LIMIT, "everything to be read once", |metrics| {
@@ -278,9 +279,9 @@ fn wait_until_watched(exporter: &Exporter) {
     });
 }
 
-/// Answers each request with 200, from now on.
+/// Starts to respond to each request with 200.
 fn serve_ok(listener: TcpListener) {
-    // It ends with the process; a thread that waits for a connection costs nothing.
+    // The thread ends with the process; waiting for a connection costs nothing.
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { continue };
@@ -312,7 +313,7 @@ fn serve_ok(listener: TcpListener) {
     });
 }
 
-/// One Alertmanager accepts connections and never answers, one does not listen.
+/// One Alertmanager accepts connections and never responds; the other does not listen.
 #[test]
 fn a_dead_or_slow_alertmanager_delays_nothing_and_is_reported() {
     run_on(Kind::Redis70, dead_alertmanagers);
@@ -349,7 +350,7 @@ fn dead_alertmanagers(kind: Kind) {
     });
     wait_until_watched(&exporter);
     assert_eq!(client.call(&evalsha(&script, Duration::from_secs(4))), Value::Int(1));
-    // Heartbeats go on, and the blockage is noticed and measured as without Alertmanager.
+    // Heartbeats continue, and the blockage is detected and measured as it would be without Alertmanager.
     let metrics = exporter.wait_for(LIMIT, "the blockage to be counted", |metrics| {
         metrics.sum("redis_script_blockages_total", &[]) >= 1.0
     });
@@ -364,7 +365,7 @@ fn dead_alertmanagers(kind: Kind) {
             && count(&slow_url, "timeout") > 0.0
             && count(&dead_url, "unreachable") > 0.0
     });
-    // Logged once, and shown.
+    // The problem is logged once, and shown on the page.
     wait_for_lines(&exporter, &["cannot send alerts", &slow_url], 1);
     wait_for_lines(&exporter, &["cannot send alerts", &dead_url], 1);
     let rows: Json = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
@@ -376,7 +377,7 @@ fn dead_alertmanagers(kind: Kind) {
     }
     let problems: Json = serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap();
     assert_eq!(problems["summary"]["exporter_problems"].as_array().map(Vec::len), Some(2), "{problems}");
-    // It recovers by itself.
+    // The exporter recovers without intervention.
     serve_ok(black_hole);
     wait_for_lines(&exporter, &["accepts alerts again", &slow_url], 1);
     exporter.wait_for(LIMIT, "it to be up", |metrics| {
@@ -384,7 +385,7 @@ fn dead_alertmanagers(kind: Kind) {
     });
 }
 
-/// Alertmanager with TLS and basic auth, and a file of Prometheus' fields.
+/// Alertmanager with TLS and basic auth, configured by a file with Prometheus' field names.
 #[test]
 fn tls_and_basic_auth_are_those_of_prometheus() {
     if available() {
@@ -425,7 +426,7 @@ fn secured(kind: Kind) {
         assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     };
     shows_none(&["wrong"]);
-    // The file is read at every request.
+    // The file is read for every request.
     fs::write(&password, "correct horse\n").unwrap();
     wait_for_lines(&exporter, &["accepts alerts again"], 1);
     wait_until_watched(&exporter);
@@ -437,7 +438,7 @@ fn secured(kind: Kind) {
     shows_none(&["wrong\n", "correct horse"]);
 }
 
-/// Targets of one server, by different names.
+/// Returns a configuration with many targets of one server, each with a different name.
 fn many_targets(folder: &TempDir, server: &Server, number: usize) -> String {
     let targets = (0..number).fold("targets:\n".to_owned(), |text, index| {
         text + &format!("- {{ name: 't{index}', addr: '{}' }}\n", server.url())
@@ -456,7 +457,7 @@ fn two_hundred_targets_blocked_at_once_are_two_hundred_pages() {
     }
 }
 
-/// Blocks all targets at once; returns the time from the beginning to the last warning.
+/// Blocks all targets at the same time; returns the time from then to the last warning.
 fn many_at_once(kind: Kind, number: usize) -> Duration {
     let server = Server::start(kind);
     let mut client = server.client();
@@ -499,7 +500,7 @@ fn check_sends_a_test_alert_and_says_what_became_of_it() {
     }
 }
 
-/// An Alertmanager that answers with the address of another server, and a proxy in the environment.
+/// An Alertmanager that redirects to another server, with a proxy configured in the environment.
 #[test]
 fn redirects_are_not_followed_and_proxies_are_not_used() {
     let (other, redirecting) =
@@ -596,7 +597,7 @@ fn check_with_alertmanager(kind: Kind) {
     assert_eq!(none.status.code(), Some(64), "{none:?}");
 }
 
-/// Rank `share` of sorted times.
+/// Returns the percentile `share` of the times.
 fn percentile(times: &[Duration], share: f64) -> Duration {
     let mut times = times.to_vec();
     times.sort();
@@ -610,7 +611,7 @@ fn percentile(times: &[Duration], share: f64) -> Duration {
     times[rank.clamp(1, times.len()) - 1]
 }
 
-/// Number of heartbeats in 5 s of a target that answers, while 200 others become blocked.
+/// Returns the number of heartbeats in 5 s of a responding target while 200 others become blocked.
 fn heartbeats_beside_blocked(notifies: bool) -> f64 {
     let (server, healthy) = (Server::start(Kind::Redis70), Server::start(Kind::Redis70));
     let mut client = server.client();
@@ -636,7 +637,7 @@ fn heartbeats_beside_blocked(notifies: bool) -> f64 {
     beats() - before
 }
 
-/// Measures docs/performance.md: scripts of 4 s, with Prometheus beside it that scrapes and evaluates every 15 s.
+/// Measurement for docs/performance.md: scripts of 4 s, alongside a Prometheus that scrapes and evaluates every 15 s.
 #[test]
 #[ignore = "takes minutes; prints the table of docs/performance.md"]
 fn time_from_a_script_to_its_page() {
@@ -657,7 +658,7 @@ fn time_from_a_script_to_its_page() {
     prometheus.wait_ready();
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for number in 1..=SCRIPTS {
-        // At another time within the interval of scrapes and of heartbeats each time.
+        // At a different time within the scrape and heartbeat intervals in each round.
         thread::sleep(Duration::from_millis(100 * u64::try_from(number * 7 % 20).unwrap() + 13));
         let began = Instant::now();
         client.send(&evalsha(&script, Duration::from_secs(4)));

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::common::repository;
 
-/// Files of the package, below the repository.
+/// Returns the files in the package, relative to the repository.
 fn files() -> BTreeSet<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args(["package", "--list", "--allow-dirty", "--offline"])
@@ -18,7 +18,7 @@ fn files() -> BTreeSet<PathBuf> {
     String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect()
 }
 
-/// Files that a source file includes, below the repository.
+/// Returns the files included by a source file, relative to the repository.
 fn included(source: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(repository("").join(source)).unwrap();
     let paths = text.split("include_str!(\"").skip(1).map(|rest| rest.split('"').next().unwrap());

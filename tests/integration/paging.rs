@@ -1,5 +1,5 @@
 //! From a script to a page: the exporter, Prometheus with the shipped rules, Alertmanager with the shipped example, and
-//! a receiver that takes down what would have woken somebody.
+//! a receiver that records the notifications.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write as _};
@@ -20,24 +20,24 @@ use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_fcall, evalsha, load,
 use test_support::server::{Kind, Server, run_on};
 use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
-/// Time limit for a page on a machine that does other things too. The time that it takes is printed.
+/// Time limit for a page on a busy machine. The actual time is printed.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// For how long nobody must be paged, where nothing happened: several scrapes, evaluations and notifications.
+/// Time during which a quiet system must send no page: several scrapes, evaluations and notifications.
 const QUIET: Duration = Duration::from_secs(8);
 
-/// Number of incidents of which the fastest has to be as fast as promised: other work on the machine delays some.
+/// Number of incidents, of which the fastest must be as fast as promised; other work on the machine delays some.
 const TRIES: usize = 3;
 
 /// Duration of the runaway script: past the time limit of 5 s, and until the other exporter's alert has fired.
 const RUNAWAY: Duration = Duration::from_secs(11);
 
-/// Windows and delays of the rules, and shorter ones that replace them: for how long an alert outlives its reason, and for
-/// how long a server has to be down. No time that decides how soon an alert about a script fires is changed.
+/// Windows and delays in the rules, and their shorter replacements. They determine how long an alert outlasts its cause and
+/// how long a server must be down. Times that determine how soon an alert about a script fires are not changed.
 const SHORTER: [(&str, &str); 4] =
     [("[5m]", "[20s]"), ("< 60\n", "< 20\n"), ("< 360", "< 30"), ("for: 30s", "for: 4s")];
 
-/// Alert of other exporters: an alert on an exporter that asks the server at each scrape.
+/// Alert for another exporter, which queries the server at each scrape.
 const OTHER_RULES: &str = "\
 groups:
   - name: another exporter
@@ -58,7 +58,7 @@ fn rules() -> String {
     })
 }
 
-/// Another exporter: asks the server at every scrape, and takes anything but PONG within 0.7 s for a server that is down.
+/// Starts another exporter, which sends PING at every scrape and reports the server as down without a PONG within 0.7 s.
 fn other_exporter(server: SocketAddr, target: String) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -88,7 +88,7 @@ fn answers_pong(server: SocketAddr) -> io::Result<bool> {
     Ok(&answer == b"+PONG")
 }
 
-/// The first page of this name and severity that says that it fires.
+/// Returns the first firing page with this name and severity.
 fn first(pages: &[Page], alertname: &str, severity: &str) -> Option<Page> {
     let wanted = |page: &&Page| {
         page.status == Status::Firing && page.alertname == alertname && page.severity == severity
@@ -96,18 +96,18 @@ fn first(pages: &[Page], alertname: &str, severity: &str) -> Option<Page> {
     pages.iter().find(wanted).cloned()
 }
 
-/// The alerts of this severity that began, each once: a notification repeats what still fires.
+/// Returns the alerts of this severity that fired, without duplicates; a notification repeats alerts that are still firing.
 fn incidents(pages: &[Page], severity: &str) -> BTreeSet<(BTreeMap<String, String>, String)> {
     let began = pages.iter().filter(|page| page.status == Status::Firing && page.severity == severity);
     began.map(|page| (page.labels.clone(), page.starts_at.clone())).collect()
 }
 
-/// The names of all alerts that somebody was paged for.
+/// Returns the names of all alerts with a page.
 fn names(pages: &[Page]) -> BTreeSet<&str> {
     pages.iter().map(|page| page.alertname.as_str()).collect()
 }
 
-/// The alerts whose latest page says that they fire.
+/// Returns the alerts whose latest page is firing.
 fn unresolved(pages: &[Page]) -> Vec<&Page> {
     let latest: BTreeMap<_, _> = pages.iter().map(|page| (&page.labels, page)).collect();
     latest.into_values().filter(|page| page.status == Status::Firing).collect()
@@ -122,7 +122,7 @@ fn assert_quiet(receiver: &Receiver, what: &str) {
     });
 }
 
-/// Checks that what is told at the end of `RedisScriptRunning` is in the past tense.
+/// Asserts that the texts of resolved `RedisScriptRunning` alerts are in the past tense.
 #[track_caller]
 fn assert_past_tense(pages: &[Page]) {
     let over = |page: &&Page| page.status == Status::Resolved && page.alertname == "RedisScriptRunning";
@@ -134,7 +134,7 @@ fn assert_past_tense(pages: &[Page]) {
     }
 }
 
-/// The alerts that Prometheus has now whose text contains `what`.
+/// Returns `Some` if Prometheus has an alert whose text contains `what`.
 fn alerts_with(prometheus: &Prometheus, what: &str) -> Option<()> {
     let text = |alert: &serde_json::Value| alert["annotations"]["description"].to_string();
     prometheus.alerts().iter().map(text).any(|text| text.contains(what)).then_some(())
@@ -152,7 +152,7 @@ fn pages_of_a_runaway_script(kind: Kind) {
     let target = target_of(&server);
     let mut client = server.client();
     let script = load(&mut client, BUSY_LOOP);
-    // From before the exporter's start: nobody is to be paged for it.
+    // A call from before the exporter's start must not cause a page.
     assert_eq!(client.call(&evalsha(&script, Duration::from_millis(2200))), Value::Int(1));
 
     let log = server.log_path();
@@ -165,7 +165,7 @@ fn pages_of_a_runaway_script(kind: Kind) {
     let prometheus = Prometheus::builder()
         .scrape("redis-script-exporter", exporter.addr())
         .scrape("redis_exporter", other_exporter(server.addr(), target.clone()))
-        // Both are beside the server, which has a loopback address.
+        // Both exporters run next to the server, which has a loopback address.
         .label("pod", "redis-0")
         .rules(rules())
         .rules(OTHER_RULES)
@@ -190,7 +190,10 @@ fn pages_of_a_runaway_script(kind: Kind) {
     let critical = page("RedisScriptRunning", "critical");
     assert!(is_error(&pings.receive(), "BUSY"), "the first answer since the script began");
     eventually(LIMIT, "the script to be named while it runs", || {
-        alerts_with(&prometheus, &format!("It runs the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]))
+        alerts_with(
+            &prometheus,
+            &format!("It is running the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]),
+        )
     });
     eventually(LIMIT, "the other exporter's alert to be held back", || {
         alertmanager.inhibited().iter().any(|labels| labels["alertname"] == "RedisDown").then_some(())
@@ -205,13 +208,13 @@ fn pages_of_a_runaway_script(kind: Kind) {
         "from the script's begin to the page RedisScriptRunning, critical: {:?}",
         critical.received_at - began
     );
-    // Who is paged, for what and how often.
+    // Check the receivers, the content and the number of the pages.
     for (page, receiver) in [(&warning, "tickets"), (&critical, "pager")] {
         assert_eq!((page.receiver.as_str(), page.label("target")), (receiver, target.as_str()), "{page:#?}");
         assert!(page.annotations["runbook_url"].ends_with(&page.alertname.to_lowercase()), "{page:#?}");
         assert!(page.annotations["description"].contains(&target), "{page:#?}");
     }
-    // The other exporter, and our PING: the server's count of them is read a moment later.
+    // The other exporter and our PING were rejected; the server's count of rejections is read a little later.
     page("RedisClientsRefusedBusy", "warning");
     receiver.wait_for(LIMIT * 2, "every page to be taken back", |pages| {
         unresolved(pages).is_empty().then_some(())
@@ -225,27 +228,27 @@ fn pages_of_a_runaway_script(kind: Kind) {
     assert!(names(&pages).is_subset(&may), "nobody was told twice, or that the server is down: {pages:#?}");
     assert_eq!(incidents(&pages, "critical").len(), 1, "one page for one blockage: {pages:#?}");
 
-    // A new exporter finds all of that in the slow log and in the server's counters.
+    // A new exporter reads all of this from the slow log and the server's counters.
     exporter.terminate();
     let exporter = begin(watch());
     prometheus.move_target("redis-script-exporter", exporter.addr());
     assert_quiet(&receiver, "the exporter was restarted");
 
-    // What is really down is told.
+    // A server that is really down causes a page.
     server.kill();
     page("RedisDown", "critical");
     let down = page("RedisScriptTargetDown", "critical");
     assert!(down.annotations["description"].contains(" has not been reachable "), "{down:#?}");
 }
 
-/// The text between two headings of the README.
+/// Returns the text of a section of the README.
 fn readme_section(heading: &str) -> String {
     let readme = shipped("README.md");
     let (_, rest) = readme.split_once(&format!("\n{heading}\n")).expect("the README's section");
     rest.split_once("\n##").map_or(rest, |(section, _)| section).to_owned()
 }
 
-/// The code block in this language that contains `mark`.
+/// Returns the code block in this language that contains `mark`.
 fn code_block<'a>(section: &'a str, language: &str, mark: &str) -> &'a str {
     let fence = format!("```{language}\n");
     let mut blocks = section.split(&fence).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
@@ -253,7 +256,7 @@ fn code_block<'a>(section: &'a str, language: &str, mark: &str) -> &'a str {
     block.unwrap_or_else(|| panic!("no {language} block with {mark:?} in {section}"))
 }
 
-/// Text with each of these parts, which are all there, exchanged for another.
+/// Replaces each of these parts, all of which must exist in the text.
 fn exchanged(text: &str, parts: &[(&str, &str)]) -> String {
     parts.iter().fold(text.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from} is not in {text}");
@@ -261,9 +264,10 @@ fn exchanged(text: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// The README's section on Prometheus, word by word but for addresses and a directory, through two incidents in a row.
+/// Tests the configuration in the README's section on Prometheus, unchanged except for addresses and a directory, with two
+/// consecutive incidents.
 #[test]
-fn the_readmes_configuration_pages_what_holds_now() {
+fn the_readmes_configuration_pages_about_the_current_state() {
     if available() {
         run_on(Kind::Redis70, pages_of_the_readmes_configuration);
     }
@@ -290,7 +294,7 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     );
     assert!(Command::new("sh").args(["-ec", &rules]).status().unwrap().success(), "{rules}");
     let receiver = Receiver::start();
-    // The webhooks' address is exchanged there.
+    // `start` replaces the address of the webhooks.
     let alertmanager = Alertmanager::start(code_block(&section, "yaml", "# alertmanager.yml"), &receiver);
     let config = exchanged(
         code_block(&section, "yaml", "# prometheus.yml"),
@@ -310,7 +314,7 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     });
     assert_eq!(now["interval"], 1, "pages do not wait for the global evaluation interval: {now:#}");
 
-    // A script that is killed at BUSY, a few times: its pages arrive as soon as the README promises.
+    // Run a script several times and kill it when the server is BUSY. Its pages arrive as soon as the README promises.
     let mut delays = Vec::new();
     for _ in 0..TRIES {
         let before = receiver.pages().len();
@@ -336,21 +340,24 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
         assert!(fastest <= promised, "{delays:?}");
     }
 
-    // A function, and a script at once after it: two pages, each with what holds when it is sent.
+    // A function, immediately followed by a script: two pages, each with the facts at the time when it is sent.
     let cli = format!("redis-cli -h 127.0.0.1 -p {}", server.port());
     let before = receiver.pages().len();
     client.send(&busy_fcall(LIMIT * 2));
     eventually(LIMIT, "the function to be named", || {
         alerts_with(
             &prometheus,
-            &format!("It runs the function {BUSY_FUNCTION}. Next: `{cli} FUNCTION KILL`."),
+            &format!("It is running the function {BUSY_FUNCTION}. Next: `{cli} FUNCTION KILL`."),
         )
     });
     assert_eq!(text(&server.call(&["FUNCTION", "KILL"])), "OK");
     client.receive();
     client.send(&evalsha(&script, LIMIT * 2));
     eventually(LIMIT, "the script to be named", || {
-        alerts_with(&prometheus, &format!("It runs the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]))
+        alerts_with(
+            &prometheus,
+            &format!("It is running the script {}. Next: `{cli} SCRIPT KILL`.", &script[..12]),
+        )
     });
     let pages = receiver.wait_for(LIMIT, "the page of the script", |pages| {
         let new = &pages[before..];
@@ -371,7 +378,7 @@ fn pages_of_the_readmes_configuration(kind: Kind) {
     assert_past_tense(&critical);
 }
 
-/// The times that the README promises for a warning and for a critical page.
+/// Returns the times that the README promises for a warning and for a critical page.
 fn promised_delays(section: &str) -> [Duration; 2] {
     ["(`warning`)", "(`critical`)"].map(|severity| {
         let (before, _) = section.split_once(severity).expect("the README's promise");
@@ -380,7 +387,7 @@ fn promised_delays(section: &str) -> [Duration; 2] {
     })
 }
 
-/// The state of a server in [`alerts_of_one_server_inhibit_none_of_another`].
+/// State of a server in [`alerts_of_one_server_inhibit_none_of_another`].
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Blocked,
@@ -388,7 +395,7 @@ enum State {
     Down,
 }
 
-/// The shipped inhibitions, on servers whose targets have the same address.
+/// Tests the shipped inhibition rules with servers whose targets have the same address.
 #[test]
 fn alerts_of_one_server_inhibit_none_of_another() {
     if !available() {
@@ -410,7 +417,7 @@ fn alerts_of_one_server_inhibit_none_of_another() {
             expected.insert(id);
         }
     };
-    // Exporters beside their servers.
+    // Exporters that run next to their servers.
     let mut pod = |pod: &str, state: State| {
         let ours = ("job", "redis-script-exporter");
         let (place, other) = (format!("{pod}:10379"), format!("{pod}:9121"));
@@ -431,7 +438,7 @@ fn alerts_of_one_server_inhibit_none_of_another() {
     pod("redis-0", State::Blocked);
     pod("redis-1", State::BlockedFor1s);
     pod("redis-2", State::Down);
-    // One exporter of each kind asks all servers.
+    // One exporter of each kind monitors all servers.
     let central =
         |target| [("job", "redis-script-exporter"), ("instance", "exporter:10379"), ("target", target)];
     add(false, "RedisScriptRunning", "critical", &central("10.0.0.1:6379"));
@@ -444,10 +451,10 @@ fn alerts_of_one_server_inhibit_none_of_another() {
         "critical",
         &[("instance", "redis://10.0.0.2:6379"), ("target", "10.0.0.2:6379")],
     );
-    // Another exporter at the same address, as seen by another Prometheus job.
+    // A different exporter at the same address, scraped by another Prometheus job.
     let job = [("job", "another"), ("instance", "exporter:10379"), ("target", "10.0.0.1:6379")];
     add(false, "RedisScriptTargetDown", "critical", &job);
-    // Machines without pods: these addresses are another server for each exporter.
+    // Machines without pods: each of these addresses refers to a different server for each exporter.
     for target in ["127.0.0.1:6379", "localhost:6379", "[::1]:6379", "redis:6379", "/run/redis.sock", "cache"]
     {
         let ours = [("job", "redis-script-exporter"), ("instance", "one:10379"), ("target", target)];

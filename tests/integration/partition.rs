@@ -1,5 +1,5 @@
-//! A network that loses packets, in a network namespace of the test's own. That needs root and `ip` and `iptables`
-//! (Debian: iproute2, iptables); without them these tests are skipped loudly, on CI too.
+//! Network with packet loss, in a separate network namespace. Requires root, `ip` and `iptables` (Debian: iproute2,
+//! iptables). Otherwise the tests are skipped with a message, even in CI.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,11 +14,11 @@ use test_support::process::{Process, find_program};
 use test_support::server::Kind;
 use test_support::wait::eventually;
 
-/// The server's address, in a network of two that only exists between the test and its namespace.
+/// The server's address, in a network that exists only between the test and the namespace.
 const SERVER: &str = "10.231.77.2";
 const HERE: &str = "10.231.77.1/30";
 
-/// A network namespace with a server in it. Both end when this is dropped.
+/// Network namespace with a server. Both are removed on drop.
 struct Namespace {
     name: String,
     server: Option<Process>,
@@ -36,7 +36,7 @@ fn run(program: &str, args: &[&str]) -> bool {
 }
 
 impl Namespace {
-    /// A namespace with a running server, if this machine lets us make one.
+    /// Creates a namespace with a running server, if this machine permits it.
     fn with_server() -> Option<Self> {
         let server = Kind::Redis70.binary()?;
         let (ip, _) = (find_program("ip")?, find_program("iptables")?);
@@ -85,7 +85,7 @@ impl Drop for Namespace {
     }
 }
 
-/// One test for both, as there is one network.
+/// One test covers both, because there is only one network.
 #[test]
 fn a_partition_is_unreachable_and_never_blocked() {
     let Some(mut namespace) = Namespace::with_server() else {
@@ -108,7 +108,7 @@ fn a_partition_is_unreachable_and_never_blocked() {
     assert!(namespace.iptables("-F"));
     exporter.wait_for(LIMIT, "the network", |metrics| state(metrics, &target) == "ok");
 
-    // A server that is blocked first and cut off then must not look blocked for ever.
+    // A server that is blocked first and then disconnected must not appear blocked forever.
     namespace.server.as_mut().unwrap().signal(Signal::SIGSTOP);
     exporter.wait_for(LIMIT, "the stop", |metrics| state(metrics, &target) == "blocked");
     assert!(namespace.iptables("-A"));

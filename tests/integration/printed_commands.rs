@@ -1,4 +1,4 @@
-//! Command lines that the page, `check`, the log and the alerts print, typed at a shell.
+//! Command lines printed by the page, `check`, the log and the alerts, executed in a shell.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ use test_support::wait::eventually;
 
 on_each_server!(the_printed_commands_log_in, the_printed_commands_speak_tls);
 
-/// Runs a line of the page in a shell; `password` is what the user types.
+/// Runs a printed line in a shell; `password` is the user's input.
 fn type_at_shell(line: &str, password: &str) -> String {
     let mut shell = Command::new("bash")
         .args(["-c", line])
@@ -32,7 +32,7 @@ fn type_at_shell(line: &str, password: &str) -> String {
         .spawn()
         .unwrap();
     let mut input = shell.stdin.take().unwrap();
-    // A command that asks for no password may have ended by now.
+    // A command that does not ask for a password may have exited by now.
     let _ = writeln!(input, "{password}");
     drop(input);
     let output = shell.wait_with_output().unwrap();
@@ -48,7 +48,7 @@ fn has_redis_cli() -> bool {
     has
 }
 
-/// Returns the command in the text of `RedisScriptRunning`, as the shipped rule makes it of the metrics.
+/// Returns the command in the text of `RedisScriptRunning`, built from the metrics as in the shipped rule.
 #[track_caller]
 fn alert_command(exporter: &Exporter) -> String {
     let metrics = exporter.metrics();
@@ -59,11 +59,11 @@ fn alert_command(exporter: &Exporter) -> String {
     command.replace("{{ $cli }}", &format!("{} ", info.label("redis_cli")))
 }
 
-/// Has a script run, and ends it by the command that the page prints, another one by what `check` prints, a third by that in the
-/// log, and a fourth by that in the text of an alert.
+/// Kills four running scripts: one with the command printed by the page, one with that of `check`, one with that in the
+/// log, and one with that in the text of an alert.
 #[track_caller]
 fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], password: &str) {
-    // The commands that change settings, below, set it to 5 s.
+    // The commands below that change settings set it to 5 s.
     assert_eq!(connect().call(&["CONFIG", "SET", "lua-time-limit", "100"]), Value::Okay);
     let exporter = Exporter::builder().args(flags).args(&EAGER).args(&["--log.format=json"]).start();
     exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
@@ -117,7 +117,7 @@ fn printed_commands_end_scripts(connect: impl Fn() -> Client, flags: &[&str], pa
     }
 }
 
-/// Permissions are granted by the administrator, whose password is not the exporter's.
+/// The administrator, who has a different password from the exporter, grants permissions.
 #[test]
 fn the_printed_commands_grant_permissions() {
     if !has_redis_cli() {
@@ -153,7 +153,7 @@ fn the_printed_commands_grant_permissions() {
         let log = exporter.logs();
         assert!(printed.iter().any(|line| log.contains(line)), "{printed:?}\n{log}");
         assert!(printed.iter().any(|line| line.contains("'+script|kill'")), "that of the guard: {printed:?}");
-        // Permissions about functions are known to be missing once INFO has told that there are functions.
+        // Missing permissions for functions are detected once INFO has shown that the server has functions.
         for line in check_fixes(&flags) {
             assert_eq!(type_at_shell(&line, "sesame").lines().last(), Some("OK"), "{line}");
         }
@@ -161,7 +161,7 @@ fn the_printed_commands_grant_permissions() {
     });
 }
 
-/// Commands that the page prints for a problem of its only target.
+/// Returns the commands that the page prints for problems of its only target.
 fn page_fixes(exporter: &Exporter) -> Vec<String> {
     let targets = api(exporter, "targets");
     let problems = targets["targets"][0]["problems"].as_array().cloned().unwrap_or_default();
@@ -169,14 +169,14 @@ fn page_fixes(exporter: &Exporter) -> Vec<String> {
     commands.map(|command| command["shell"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Commands that `check` prints for problems.
+/// Returns the commands that `check` prints for problems.
 fn check_fixes(flags: &[&str]) -> Vec<String> {
     let check = Exporter::builder().args(&["check"]).args(flags).run();
     let commands = check.stdout.lines().filter_map(|line| line.strip_prefix(&format!("{:12}> ", "")));
     commands.map(str::to_owned).collect()
 }
 
-/// Sets wrong values, and mends them by the commands that the page prints, which are those of `check`.
+/// Sets wrong values, and corrects them with the commands printed by the page, which are the same as those of `check`.
 #[track_caller]
 fn printed_commands_change_settings(
     exporter: &Exporter,
@@ -205,7 +205,7 @@ fn printed_commands_change_settings(
     eventually(LIMIT, "no more problems", || page_fixes(exporter).is_empty().then_some(()));
 }
 
-/// The commands in the texts of the alerts, as the metrics complete them, with a number for each value.
+/// Returns the commands in the texts of the alerts, completed from the metrics, with a number for each value.
 fn alert_commands(exporter: &Exporter) -> BTreeSet<String> {
     let metrics = exporter.metrics();
     let redis_cli = metrics.series("redis_script_target_info")[0].label("redis_cli");
@@ -218,7 +218,7 @@ fn alert_commands(exporter: &Exporter) -> BTreeSet<String> {
     commands.map(|command| format!("{redis_cli} {}", filled(command))).collect()
 }
 
-/// A client that has logged in.
+/// Logs in a client.
 #[track_caller]
 fn log_in(mut client: Client, login: &[&str]) -> Client {
     assert_eq!(client.call(&[&["AUTH"][..], login].concat()), Value::Okay);

@@ -1,4 +1,4 @@
-//! `/probe`: targets that are watched because they are asked for, and those that are refused.
+//! `/probe`: targets that are monitored on request, and targets that are rejected.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ use test_support::wait::{eventually, eventually_or_tell};
 
 const PROBED: &str = "redis_script_exporter_probed_targets";
 
-/// An exporter with this configuration file, and the directory that the file is in.
+/// Starts an exporter with this configuration file; also returns the directory of the file.
 fn exporter(config: &str, flags: &[&str]) -> (Exporter, TempDir) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yml");
@@ -38,12 +38,12 @@ fn probe(exporter: &Exporter, target: &str, module: Option<&str>) -> Response {
     exporter.get(&format!("/probe?target={target}{module}"))
 }
 
-/// Connections that the server has besides the one that asks.
+/// Returns the number of connections to the server other than `client`'s.
 fn connections(client: &mut Client) -> usize {
     text(&client.call(&["CLIENT", "LIST"])).lines().filter(|line| !line.contains("cmd=client")).count()
 }
 
-/// A client may close its side of the connection after the request; the probe of a silent server takes its whole timeout.
+/// A client may close its side of the connection after the request. The probe of a silent server takes its full timeout.
 #[test]
 fn a_half_closed_client_gets_a_probe_that_takes_a_while() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -61,7 +61,7 @@ fn a_half_closed_client_gets_a_probe_that_takes_a_while() {
     assert!(answer.contains(&format!("{{target=\"{target}\"")), "{answer}");
 }
 
-/// Whoever names servers that are not there does not push those that are out of sight.
+/// Probes of servers that do not exist must not push existing servers off the page.
 #[test]
 fn probed_targets_come_after_all_others_on_the_page() {
     run_on(Kind::Redis70, |kind| {
@@ -121,7 +121,7 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
         });
         assert_eq!(connections(&mut client), 1, "one connection, however often it is probed");
 
-        // A target of the configuration is asked for by its name, and needs no module.
+        // A configured target is probed by its name and needs no module.
         let configured = Metrics::parse(&probe(&exporter, "configured", None).body);
         assert!(
             configured
@@ -136,7 +136,8 @@ fn a_target_lives_as_long_as_it_is_probed_and_its_series_are_its_own() {
     });
 }
 
-/// A socket proves it: nothing connects to what the module does not admit, whatever it is called.
+/// Verifies with a listening socket that the exporter does not connect to addresses that the module does not admit, under
+/// any name.
 #[test]
 fn addresses_outside_the_allow_list_are_not_connected_to() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -167,7 +168,7 @@ fn addresses_outside_the_allow_list_are_not_connected_to() {
         for module in [None, Some("none")] {
             for _ in 0..2 {
                 let answer = probe(&exporter, &format!("{host}:{port}"), module);
-                // Some of them can't be read as an address at all.
+                // Some of them are not valid addresses.
                 let status = if host == "0.0.0.0" { 400 } else { 403 };
                 assert_eq!(answer.status, status, "{host}: {}", answer.body);
             }
@@ -183,7 +184,7 @@ fn addresses_outside_the_allow_list_are_not_connected_to() {
 }
 
 #[test]
-fn one_server_is_one_target_in_whatever_spelling_it_is_asked_for() {
+fn a_server_probed_under_many_spellings_is_one_target() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let port = server.port();
@@ -216,9 +217,9 @@ fn one_server_is_one_target_in_whatever_spelling_it_is_asked_for() {
     });
 }
 
-/// That the server is watched by a name that is admitted admits no other spelling.
+/// Monitoring a server under an admitted name does not admit its other names.
 #[test]
-fn a_spelling_that_is_not_admitted_is_refused_though_the_server_is_watched() {
+fn a_spelling_not_allowed_is_refused_even_for_a_watched_server() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let port = server.port();
@@ -231,9 +232,9 @@ fn a_spelling_that_is_not_admitted_is_refused_though_the_server_is_watched() {
     });
 }
 
-/// Addresses at which there is no server, as many as there may be targets.
+/// Probes addresses without a server, up to the maximum number of targets.
 #[test]
-fn junk_probes_do_not_take_the_places_of_servers() {
+fn junk_probes_do_not_displace_servers() {
     run_on(Kind::Redis70, |kind| {
         let servers = [Server::start(kind), Server::start(kind)];
         let (exporter, _folder) =
@@ -290,7 +291,7 @@ fn invalid_probe_parameters_are_rejected_and_not_echoed() {
     assert!(!exporter.logs().contains("sesame"), "{}", exporter.logs());
 }
 
-/// Credentials of the flags and of other modules go to no address of this module.
+/// Credentials from flags and other modules are not sent to addresses of this module.
 #[test]
 fn a_server_gets_the_credentials_of_its_module_and_no_others() {
     run_on(Kind::Redis70, |kind| {
@@ -305,7 +306,7 @@ fn a_server_gets_the_credentials_of_its_module_and_no_others() {
             let answer = probe(&exporter, &target, Some(module));
             assert_eq!(answer.status, 200, "{}", answer.body);
             assert_eq!(state(&Metrics::parse(&answer.body), &target), expected, "{module}");
-            // It is one server: another module can't be used for it meanwhile.
+            // The server is the same, so it cannot be probed with another module in the meantime.
             let other = if module == "bare" { "right" } else { "bare" };
             assert_eq!(probe(&exporter, &target, Some(other)).status, 409);
         }
@@ -338,7 +339,7 @@ fn a_reload_keeps_the_targets_of_modules_that_stay() {
     });
 }
 
-/// Two Prometheus servers probe a new target at the same moment: neither is told that it is down.
+/// Two Prometheus servers probe a new target at the same time, and it is not reported as down to either.
 #[test]
 fn the_first_and_second_probe_return_numbers() {
     run_on(Kind::Redis70, |kind| {
@@ -357,7 +358,7 @@ fn the_first_and_second_probe_return_numbers() {
     });
 }
 
-/// The certificates of a module are for its targets, and nothing is said to them without TLS.
+/// A module's certificates are used for its targets, and nothing is sent to the targets without TLS.
 #[test]
 fn a_module_with_tls_is_always_tls() {
     run_on(Kind::Redis70, |kind| {
@@ -382,7 +383,7 @@ fn a_module_with_tls_is_always_tls() {
         let plain = probe(&exporter, &format!("redis://{target}"), Some("tls"));
         assert_eq!(plain.status, 400, "{}", plain.body);
 
-        // The port without TLS: a handshake is all that it gets to see.
+        // A port without TLS receives only a handshake.
         let plain = TcpListener::bind("127.0.0.1:0").unwrap();
         let asked = format!("localhost:{}", plain.local_addr().unwrap().port());
         let listening = thread::spawn(move || {
@@ -393,7 +394,7 @@ fn a_module_with_tls_is_always_tls() {
         assert_eq!(probe(&exporter, &asked, Some("tls")).status, 200);
         assert_eq!(listening.join().unwrap(), [22, 3, 1], "a TLS handshake");
 
-        // Without settings for TLS, the address says it, and the system's authorities are asked.
+        // Without TLS settings, the scheme of the address enables TLS, and the system's authorities are used.
         let second = Server::builder(kind).tls(&certificates).start();
         let answer = probe(&exporter, &second.tls_url(), Some("system"));
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -402,7 +403,7 @@ fn a_module_with_tls_is_always_tls() {
     });
 }
 
-/// The `scrape_configs` of a shipped file, for this exporter and in a hurry.
+/// Returns the `scrape_configs` of a shipped file, with this exporter's address and short intervals.
 fn scrape_configs(file: &str, exporter: &Exporter, servers: &[Server]) -> Vec<Json> {
     let mut text = shipped(file).replace("exporter:10379", &exporter.addr().to_string());
     for (index, server) in servers.iter().enumerate() {
@@ -419,8 +420,8 @@ fn scrape_configs(file: &str, exporter: &Exporter, servers: &[Server]) -> Vec<Js
     entries.as_array().unwrap().clone()
 }
 
-/// The shipped scrape configurations, in a real Prometheus: targets of the configuration through /sd and /probe, others
-/// through /probe alone.
+/// The shipped scrape configurations in a real Prometheus: configured targets through /sd and /probe, others through /probe
+/// alone.
 #[test]
 fn prometheus_discovers_and_scrapes_everything() {
     if !available() {
@@ -439,7 +440,7 @@ fn prometheus_discovers_and_scrapes_everything() {
             .iter()
             .flat_map(|file| scrape_configs(&format!("deploy/prometheus/{file}"), &exporter, &probed))
             .collect();
-        // Both have the job of the exporter itself.
+        // Both files contain the job of the exporter itself.
         let own = entries.pop().unwrap();
         assert!(entries.contains(&own), "{own}");
         let builder = entries.into_iter().fold(Prometheus::builder(), Builder::scrape_config);
@@ -462,7 +463,7 @@ fn prometheus_discovers_and_scrapes_everything() {
                     .iter()
                     .map(|series| (label(series, "job"), label(series, "instance")))
                     .collect();
-                // The exporter's own job has no series of a server.
+                // The exporter's own job has no series of servers.
                 found.retain(|(job, _)| promql != "up == 1" || job != "redis-script-exporter");
                 found.sort();
                 if found == expected { Ok(()) } else { Err(format!("{found:?}\n{}", prometheus.logs())) }
@@ -512,7 +513,7 @@ fn discovery_names_every_target_and_where_to_probe_it() {
     });
 }
 
-/// Names of metrics in the shipped rules; `up` is Prometheus' own.
+/// Returns the names of the exporter's metrics in the shipped rules.
 fn metrics_of_rules() -> BTreeSet<String> {
     let rules = shipped("alerts/redis-script.rules.yml");
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
@@ -545,7 +546,7 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
         load_library(&mut server.client());
         let mut client = server.client();
         client.send(&busy_fcall(Duration::from_secs(2)));
-        // While it runs and afterwards, together.
+        // Collects the names during and after the call.
         let mut names = BTreeSet::new();
         eventually(LIMIT, "the function to be named", || {
             let metrics = scrape();
@@ -558,7 +559,7 @@ fn a_probe_has_all_metrics_that_the_rules_need() {
             names.extend(metrics.names().into_iter().map(str::to_owned));
             names.contains("redis_script_last_slow_call_timestamp_seconds").then_some(())
         });
-        // Of Redis 7.4 and later.
+        // Only with Redis 7.4 and later.
         names.insert("redis_script_evicted_scripts_total".to_owned());
         // Only with `discover` in the configuration.
         names.extend(

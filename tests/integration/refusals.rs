@@ -1,4 +1,4 @@
-//! Servers and proxies that refuse connections or commands: the reason is reported, and no advice that cannot help.
+//! Servers and proxies that reject connections or commands: the reason is reported, without inapplicable advice.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
@@ -24,7 +24,7 @@ on_each_server!(
     a_slow_call_after_readiness_is_counted,
 );
 
-/// Number of attempts at what fails only in some of them.
+/// Number of attempts for cases that fail only sometimes.
 const TRIES: usize = 10;
 
 fn check(addr: &str) -> Finished {
@@ -54,7 +54,7 @@ fn the_reason_of_a_server_at_maxclients_is_reported(kind: Kind) {
     exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
 }
 
-/// A server that sends these bytes to every new client and closes the connection.
+/// Starts a server that sends these bytes to every new client and closes the connection.
 fn closing(bytes: &'static [u8], after: Duration) -> Hostile {
     Hostile::start(move |mut stream: TcpStream| {
         let _ = stream.write_all(bytes);
@@ -93,7 +93,7 @@ fn the_reason_of_a_cluster_node_at_maxclients_is_reported() {
     }
 }
 
-/// The words of a proxy or service that are sent before it closes the connection.
+/// A proxy or service sends an error before it closes the connection.
 #[test]
 fn the_last_words_before_a_connection_is_closed_are_reported() {
     let server = closing(b"-ERR no upstream host\r\n", Duration::ZERO);
@@ -108,7 +108,7 @@ fn tls_is_advised_where_nothing_was_ever_received_and_only_there() {
     let silent = closing(b"", Duration::ZERO);
     let finished = check(&url(&silent));
     assert!(finished.stdout.contains("rediss://"), "{finished:?}");
-    // It has answered before: the port does not want TLS.
+    // The port has replied before, so it does not require TLS.
     let answering = Hostile::start(|mut stream| {
         for words in Commands::new(&stream) {
             if words[0] == "info" || stream.write_all(&quiet(&words)).is_err() {
@@ -135,14 +135,18 @@ fn a_proxy_that_closes_at_all_commands_but_ping_is_reported() {
     let exporter = Exporter::builder().args(&["--redis.addr", &url(&proxy)]).args(&QUICK).start();
     let target = proxy.target();
     for command in ["INFO", "SLOWLOG GET"] {
-        wait_for_lines(&exporter, &["level=warn", &format!("the connection is closed at {command}")], 1);
+        wait_for_lines(
+            &exporter,
+            &["level=warn", &format!("the server or a proxy closes the connection on {command}")],
+            1,
+        );
     }
     assert_eq!(state(&exporter.metrics(), &target), "ok", "it answers PING");
     let page = exporter.get("/api/v1/targets").body;
-    assert!(page.contains("The connection is closed at SLOWLOG GET"), "{page}");
+    assert!(page.contains("The server or a proxy closes the connection on SLOWLOG GET"), "{page}");
     assert!(!page.contains("ACL SETUSER"), "nothing to grant: {page}");
     assert!(page.contains("\"headline\":{\"level\":\"degraded\""), "it is not fine: {page}");
-    // Once everything is known, connections last.
+    // Once all missing commands are known, connections stay open.
     let connections = eventually(LIMIT, "connections that last", || {
         let before = proxy.connections();
         thread::sleep(Duration::from_secs(2));
@@ -153,7 +157,7 @@ fn a_proxy_that_closes_at_all_commands_but_ping_is_reported() {
     assert_eq!(finished.status.code(), Some(2), "{finished:?}");
 }
 
-/// Replies to commands that a service does not have.
+/// Replies of services to commands that they do not support.
 const UNKNOWN: [&str; 8] = [
     "ERR unknown command 'SLOWLOG'",
     "ERR unknown command `SLOWLOG`, with args beginning with: `GET`, `128`, ",
@@ -191,7 +195,7 @@ fn no_grant_is_advised_for_a_command_that_does_not_exist() {
 }
 
 #[test]
-fn a_refused_command_is_asked_with_growing_pauses() {
+fn a_refused_command_is_retried_with_growing_pauses() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let server = Hostile::answering(move |command| {

@@ -1,4 +1,4 @@
-//! Reading the configuration again: what stays, what changes, what begins and ends.
+//! Configuration reload: what is kept, changed, started and stopped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ fn entry_with(name: &str, server: &Server, more: &str) -> String {
     format!("  - {{name: {name}, addr: \"{}\"{more}}}\n", server.url())
 }
 
-/// Waits until the target was polled some more times.
+/// Waits for some more polls of the target.
 #[track_caller]
 fn some_polls_later(exporter: &Exporter, target: &str) -> Metrics {
     let polls = |metrics: &Metrics| {
@@ -72,7 +72,7 @@ fn post(exporter: &Exporter) -> Response {
     connection.request("POST", "/-/reload", &[("Content-Length", "0")]).unwrap()
 }
 
-/// The connections that our client is not.
+/// Returns the connections other than our client's.
 fn others(client: &mut Client) -> Vec<String> {
     let list = text(&client.call(&["CLIENT", "LIST"]));
     let ids =
@@ -86,7 +86,7 @@ fn targets(metrics: &Metrics) -> Vec<String> {
 }
 
 #[test]
-fn unchanged_targets_keep_connection_and_numbers_and_others_come_and_go() {
+fn a_reload_keeps_the_connections_and_numbers_of_unchanged_targets() {
     run_on(Kind::Redis70, |kind| {
         let [stays, goes, comes] = [(); 3].map(|()| logs_milliseconds(kind).start());
         let file = File::new(&format!("targets:\n{}{}", entry("stays", &stays), entry("goes", &goes)));
@@ -113,7 +113,7 @@ fn unchanged_targets_keep_connection_and_numbers_and_others_come_and_go() {
         let line = lines_with(&logs, &["configuration reloaded", "kept=1 changed=0 started=1 ended=1"]);
         assert_eq!(line.len(), 1, "{logs}");
 
-        // Names change nothing else; the same file changes nothing at all.
+        // A new name changes nothing else, and the same file changes nothing at all.
         let answer = post(&exporter);
         assert_eq!((answer.status, answer.body.as_str()), (200, "OK\n"));
         some_polls_later(&exporter, "stays");
@@ -121,14 +121,14 @@ fn unchanged_targets_keep_connection_and_numbers_and_others_come_and_go() {
     });
 }
 
-/// While scripts run and the file is read again and again, every call is counted once.
+/// Every call is counted exactly once while scripts run and the file is reloaded repeatedly.
 #[test]
-fn under_load_no_number_is_lost() {
+fn no_count_is_lost_in_reloads_under_load() {
     run_on(Kind::Redis70, |kind| {
         let servers = [(); 2].map(|()| logs_milliseconds(kind).start());
         let passing = Server::start(kind);
         let text = |round: u32| {
-            // The second target is asked in another way each time, a third comes and goes.
+            // Each round changes the settings of the second target and adds or removes a third one.
             let slow = format!(", slow: {{warning: {}ms}}", 100 + round);
             let [first, second] = &servers;
             let third = if round.is_multiple_of(2) { entry("passing", &passing) } else { String::new() };
@@ -147,7 +147,7 @@ fn under_load_no_number_is_lost() {
                         while !done.load(Ordering::SeqCst) {
                             spin(&mut client, "EVAL", SPIN);
                             calls += 1;
-                            // The other servers and the exporter need the processor too.
+                            // Leave CPU time for the other servers and the exporter.
                             thread::sleep(Duration::from_millis(20));
                         }
                         calls
@@ -188,7 +188,7 @@ fn a_reload_continues_after_its_client_disconnects() {
         let server = Server::start(kind);
         let file = File::new(&format!("targets:\n{}", entry("a", &server)));
         let exporter = file.exporter(&["--web.enable-lifecycle"]);
-        // It waits until somebody writes to this pipe.
+        // Reading this pipe blocks until there is a writer.
         let pipe = file.folder.path().join("password");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         file.write(&format!("targets:\n{}", entry_with("a", &server, ", password_file: password")));
@@ -234,7 +234,7 @@ fn an_invalid_file_changes_nothing_and_is_reported() {
             let metrics = exporter.metrics();
             assert_eq!((targets(&metrics), number(&metrics, RELOADED, &[])), (vec!["a".to_owned()], Some(0)));
             let told = || lines_with(&exporter.logs(), &["level=error", "invalid configuration", why]).len();
-            // The line is on its way through a pipe.
+            // The line may still be in the pipe.
             eventually(LIMIT, "a line that says why", || (told() > 0).then_some(()));
             assert_eq!(told(), 1, "{}", exporter.logs());
         }
@@ -261,7 +261,7 @@ fn reload_over_http_requires_the_flag() {
     });
 }
 
-/// A browser sends a POST for a page of any site.
+/// Browsers send a POST on behalf of a page on any site.
 #[test]
 fn a_page_of_another_site_can_neither_reload_nor_read() {
     run_on(Kind::Redis70, |kind| {
@@ -302,7 +302,7 @@ fn script_names_and_passwords_are_reloaded() {
         client.auth("default", "first");
         let folder = TempDir::new().unwrap();
         let file = File::new(&format!("targets: [{{addr: \"{}\", password_file: password}}]", server.url()));
-        // The file of the password is not there yet when the text is written.
+        // The password file does not exist yet when the configuration is written.
         let password = file.folder.path().join("password");
         fs::write(&password, "first").unwrap();
         let mut exporter = file.exporter(&["--script.dir", folder.path().to_str().unwrap()]);
@@ -317,7 +317,7 @@ fn script_names_and_passwords_are_reloaded() {
         exporter.signal(Signal::SIGHUP);
         exporter.wait_for(LIMIT, "its name", is_named);
 
-        // A password that is changed on both sides is read at the next login, without a reload.
+        // A password that is changed on both sides takes effect at the next login, without a reload.
         assert_eq!(client.call(&["CONFIG", "SET", "requirepass", "second"]), Value::Okay);
         let ended = client.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert!(matches!(ended, Value::Int(1..)), "{ended:?}");
@@ -328,7 +328,7 @@ fn script_names_and_passwords_are_reloaded() {
     });
 }
 
-/// The certificates are read again too: the next connection uses them, the present one goes on.
+/// Certificates are reloaded too: the next connection uses the new ones, and the current one continues.
 #[test]
 fn certificates_are_reloaded() {
     run_on(Kind::Redis70, |kind| {
@@ -338,7 +338,7 @@ fn certificates_are_reloaded() {
         }
         let (certificates, strangers) = (Certificates::new(), Certificates::new());
         let server = Server::builder(kind).tls(&certificates).start();
-        // By an address that the certificate is not for: server_name says whom it is for.
+        // The certificate is not valid for this address; server_name sets the name to verify.
         let addr = server.tls_url().replace("localhost", "[::ffff:127.0.0.1]");
         let file = File::new("targets: [{addr: a}]");
         let ca = file.folder.path().join("ca.pem");
@@ -366,7 +366,7 @@ fn certificates_are_reloaded() {
     });
 }
 
-/// A target that the exporter was told to save goes on after a reload that changes it, also with a state file.
+/// With a state file, the counts of a target continue after a reload that changes it.
 #[test]
 fn a_changed_target_keeps_its_account_with_a_state_file() {
     run_on(Kind::Redis70, |kind| {

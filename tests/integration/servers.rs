@@ -1,5 +1,5 @@
-//! The ground that the other tests stand on: servers that start, stop, hang and restart when told to, scripts that run
-//! for as long as they should, and a client that sees BUSY.
+//! Tests of the test support: servers that start, stop, hang and restart on request, scripts that run for the requested
+//! time, and a client that receives BUSY.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -26,7 +26,7 @@ on_each_server!(
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Time enough for an idle server to answer many times over.
+/// Long enough for an idle server to reply many times.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn ms(time: u64) -> Duration {
@@ -87,15 +87,15 @@ fn a_script_runs_for_the_given_time(kind: Kind) {
     }
     for command in commands {
         assert_eq!(client.call(&command), Value::Int(1), "{command:?}");
-        // Measured by the server itself: our own clock sees also how long this thread waited for a processor.
+        // Measured by the server, because our own measurement would include the time that this thread waits for a CPU.
         let Value::Array(log) = client.call(&["SLOWLOG", "GET", "1"]) else {
             panic!("SLOWLOG GET answers a list")
         };
         let Value::Array(entry) = &log[0] else { panic!("an entry is a list") };
         let Value::Int(took) = entry[2] else { panic!("a duration is a number") };
         let wanted = command[3].parse::<i64>().unwrap() * 1000;
-        // The script goes by the server's clock, which may differ a little from the one that times it. On a busy machine
-        // it may take much longer, so there is no upper limit.
+        // The script uses a clock of the server that may differ slightly from the one that times it. On a busy machine, the
+        // script may take much longer, so there is no upper limit.
         assert!(took >= wanted - 1000, "{command:?} took {took} us");
     }
 }
@@ -148,7 +148,7 @@ fn a_server_listens_on_its_address(kind: Kind) {
     }
 }
 
-/// A reply may arrive in pieces, with waits that run out in between.
+/// A reply may arrive in parts, with timeouts in between.
 #[test]
 fn a_reply_in_pieces_is_still_one_reply() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

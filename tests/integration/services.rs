@@ -1,6 +1,6 @@
-//! Output of `check` and the status page for managed services, forks and proxies, as public documents and threads quote their
-//! replies. `tests/services/` has a file for each, with its sources and what is inferred; `tests/golden/service-*.txt` has the
-//! results.
+//! Output of `check` and the status page for managed services, forks and proxies, with replies quoted in public documents
+//! and threads. `tests/services/` has a file for each service, with its sources and the inferred replies. The results are
+//! in `tests/golden/service-*.txt`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,7 +36,8 @@ impl Service {
         Self { name, replies: replies.collect() }
     }
 
-    /// Reply to a command; `None` to close the connection. Commands that the file does not have are answered as by a quiet server.
+    /// Returns the reply to a command; `None` to close the connection. Commands that are not in the file get the replies of
+    /// an idle server.
     fn answer(&self, words: &[String]) -> Option<Vec<u8>> {
         let two = words.get(1).map(|second| format!("{} {second}", words[0]));
         let reply = two.and_then(|two| self.replies.get(&two)).or_else(|| self.replies.get(&words[0]));
@@ -65,7 +66,7 @@ impl Service {
     }
 }
 
-/// A reply in the notation of the files: `*N`, `:N` and `$text` (`$-` is null), each with a space before the next.
+/// Encodes a reply in the notation of the files: `*N`, `:N` and `$text` (`$-` is null), separated by spaces.
 fn wire(reply: &str) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
     let mut out = Vec::new();
@@ -94,7 +95,8 @@ fn services() -> Vec<Service> {
     paths.iter().map(|path| Service::read(path)).collect()
 }
 
-/// Result of a service: check's exit code and output, the exporter's capabilities, and the problems of the page.
+/// Returns the result for a service: exit code and output of `check`, the exporter's capabilities, and the problems on the
+/// page.
 fn result(service: Service) -> String {
     let server = service.start();
     let url = format!("redis://{}", server.addr);
@@ -114,7 +116,7 @@ fn result(service: Service) -> String {
     let target = server.target();
     let page = || -> Json { serde_json::from_str(&exporter.get("/api/v1/targets").body).unwrap() };
     let mut last = String::new();
-    // Until nothing has changed for a while: connections that are closed take time.
+    // Wait until nothing has changed for a while, because reconnecting takes time.
     let mut same = 0;
     let shown = eventually(LIMIT, "the state of the page to settle", || {
         let now = page()["targets"][0]["problems"].to_string();
@@ -138,13 +140,13 @@ fn result(service: Service) -> String {
         }
     }
     assert!(!text.contains("ACL SETUSER"), "advice that can't be followed: {text}");
-    // Where nothing was ever received, the port may want TLS.
+    // If nothing was ever received, the port may require TLS.
     assert!(text.contains("state: unreachable") || !text.contains("rediss://"), "it can't help: {text}");
     let port = format!(" -p {} ", server.addr.port());
     normalised(&text.replace(&target, "<target>").replace(&port, " -p <port> "))
 }
 
-/// The text without the age of the slow calls, which is some seconds, and without spaces at the ends of lines.
+/// Replaces the age of the slow calls, which is a few seconds, and removes trailing spaces.
 fn normalised(text: &str) -> String {
     let age = |text: String, seconds: u32| text.replace(&format!("{seconds} s ago"), "    now");
     let text = (1..=9).fold(text.to_owned(), age);
@@ -152,7 +154,7 @@ fn normalised(text: &str) -> String {
 }
 
 #[test]
-fn services_are_shown_as_written_down() {
+fn services_behave_as_recorded() {
     let results: Vec<(String, String)> = std::thread::scope(|scope| {
         let running: Vec<_> = services()
             .into_iter()
@@ -161,7 +163,7 @@ fn services_are_shown_as_written_down() {
         running.into_iter().map(|(name, thread)| (name, thread.join().unwrap())).collect()
     });
     for (name, text) in results {
-        // Where the slow log is not read, `check` is never satisfied.
+        // Without access to the slow log, `check` must never succeed.
         if text.contains("capability slowlog: 0") {
             assert!(text.starts_with("check: exit code 2"), "{name}: {text}");
         }

@@ -1,14 +1,14 @@
-//! Shards: several exporters divide the targets among them.
+//! Sharding: several exporters divide the targets among themselves.
 
 use std::collections::BTreeMap;
 
 use test_support::exporter::Exporter;
 use test_support::http;
 
-/// Servers that nothing listens at: a target exists whether its server is reached or not.
+/// Number of targets. Nothing listens at their addresses; a target exists whether or not its server is reachable.
 const TARGETS: usize = 60;
 
-/// Starts an exporter of all targets with this shard.
+/// Starts an exporter with all targets and this shard.
 fn start(shard: &str) -> Exporter {
     let mut args: Vec<String> =
         (1..=TARGETS).map(|number| format!("--redis.addr=redis://127.0.0.1:{number}")).collect();
@@ -16,7 +16,7 @@ fn start(shard: &str) -> Exporter {
     Exporter::builder().args(&args).start()
 }
 
-/// Number of exporters that watch each target.
+/// Returns the number of exporters that monitor each target.
 fn watchers(exporters: &[&Exporter]) -> BTreeMap<String, usize> {
     let mut watchers: BTreeMap<String, usize> =
         (1..=TARGETS).map(|number| (format!("127.0.0.1:{number}"), 0)).collect();
@@ -32,7 +32,7 @@ fn watchers(exporters: &[&Exporter]) -> BTreeMap<String, usize> {
 fn each_target_is_in_one_shard_also_while_their_number_changes() {
     let (one_of_two, two_of_two) = (start("1/2"), start("2/2"));
     assert!(watchers(&[&one_of_two, &two_of_two]).values().all(|count| *count == 1));
-    // The new shard first: no target is left out, and only those that move to it are watched twice.
+    // If the new shard is started first, every target is monitored, and only those that move to it are monitored twice.
     let three = start("3/3");
     let moving: Vec<String> =
         watchers(&[&three]).into_iter().filter(|(_, count)| *count == 1).map(|(name, _)| name).collect();
@@ -50,7 +50,7 @@ fn each_target_is_in_one_shard_also_while_their_number_changes() {
     drop(two_of_two);
     let two = start("2/3");
     assert!(watchers(&[&one, &two, &three]).values().all(|count| *count == 1));
-    // What says which shard it is.
+    // The shard is shown in metrics, log and page.
     let labels = [("shard", "2"), ("shards", "3")];
     assert_eq!(two.metrics().sum("redis_script_exporter_shard_info", &labels), 1.0);
     assert!(two.logs().contains("shard=2/3"), "{}", two.logs());

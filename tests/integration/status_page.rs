@@ -1,7 +1,7 @@
-//! The status page in a real browser, and the API behind it: real servers that are idle, blocked, BUSY, busy with a
-//! thousand scripts, and called by hostile names.
+//! The status page in a real browser, and its API, with real servers that are idle, blocked, BUSY, running a thousand
+//! scripts, or have hostile names.
 //!
-//! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` has it leave pictures there.
+//! `tests/page/check.mjs` drives Chromium; `PAGE_PICTURES=FOLDER` makes it save screenshots there.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use test_support::wait::eventually;
 /// Duration of a script that is killed once the page has been checked.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
-/// With much to do any server is silent for a moment: for tests without a silent one.
+/// For tests without a silent server, because on a busy machine any server may briefly be silent.
 const PATIENT: [&str; 1] = ["--heartbeat.blocked-after=20s"];
 
-/// Notices blockages as it does by default, and looks often.
+/// Short poll intervals, with the default blockage detection.
 pub(crate) const EAGER: [&str; 2] = ["--poll.interval=100ms", "--poll.info-interval=500ms"];
 
-/// Time limit of a scenario; the waits within it have shorter ones.
+/// Time limit of a scenario; waits within it have shorter limits.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(240);
 
 /// Runs a scenario of `tests/page/check.mjs` on the page.
@@ -43,7 +43,7 @@ fn look(exporter: &Exporter, scenario: &str) {
     }
 }
 
-/// Returns the reply of the API.
+/// Returns a response of the API.
 #[track_caller]
 pub(crate) fn api(exporter: &Exporter, path: &str) -> Json {
     let response = exporter.get(&format!("/api/v1/{path}"));
@@ -62,7 +62,7 @@ fn an_idle_server() {
 #[test]
 fn a_blocked_server() {
     run_on(Kind::Redis70, |kind| {
-        // So long a limit that it never becomes BUSY.
+        // The limit is so long that the server never becomes BUSY.
         let server = Server::builder(kind).config("busy-reply-threshold 600000").start();
         let exporter = Exporter::builder().args(&["--redis.addr", &server.url()]).args(&EAGER).start();
         exporter.wait_for(LIMIT, "the settings to be read", |metrics| {
@@ -145,7 +145,7 @@ fn a_server_that_is_busy_with_a_module() {
 }
 
 #[test]
-fn a_guard_that_killed_or_left_a_script() {
+fn a_guard_that_killed_or_spared_a_script() {
     run_on(Kind::Redis70, |kind| {
         const ENDLESS: &str = "while true do end";
         let folder = tempfile::tempdir().unwrap();
@@ -208,7 +208,7 @@ fn after_four_incidents_and_after_a_restart() {
         let state = format!("--state.file={}", folder.path().join("state").display());
         let url = server.url();
         let start = || {
-            // BUSY replies alone tell a blockage: on a machine with much to do any server looks blocked for a moment.
+            // Only BUSY replies count as a blockage, because on a busy machine any server may briefly look blocked.
             let args = [
                 "--redis.addr",
                 &url,
@@ -218,7 +218,7 @@ fn after_four_incidents_and_after_a_restart() {
                 "--heartbeat.blocked-after=20s",
             ];
             let exporter = Exporter::builder().args(&args).start();
-            // The outcome needs the numbers of INFO, and the caller an entry that is not in the baseline.
+            // The outcome is determined from INFO, and the caller from an entry that is not in the baseline.
             exporter.wait_for(LIMIT, "INFO and the first poll", |metrics| {
                 !metrics.series("redis_script_errors_total").is_empty()
                     && exporter.get("/-/ready").status == 200
@@ -304,7 +304,7 @@ fn the_page_of_one_script() {
     });
 }
 
-/// Waits until so many targets are in a state.
+/// Waits until `count` targets are in a state.
 #[track_caller]
 pub(crate) fn wait_for_state(exporter: &Exporter, state: &str, count: usize) {
     exporter.wait_for(LIMIT, &format!("{count} targets to be {state}"), |metrics| {
@@ -313,7 +313,7 @@ pub(crate) fn wait_for_state(exporter: &Exporter, state: &str, count: usize) {
     });
 }
 
-/// The page as plain text.
+/// Returns the page as plain text.
 #[track_caller]
 fn plain(exporter: &Exporter) -> String {
     let mut connection = Connection::open(exporter.addr()).unwrap();
@@ -360,14 +360,14 @@ fn a_server_that_went_down_has_the_time_of_its_last_reply() {
     });
 }
 
-/// Page, log and `check` have the same advice about a server that can't be used.
+/// The page, the log and `check` give the same advice about an unusable server.
 #[test]
 fn outages_are_worded_as_in_check() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::builder(kind).config("requirepass sesame").start();
         let other = Server::builder(kind).config("requirepass sesame").start();
         let full = Server::start(kind);
-        // The connection that changes the setting is the only one that is admitted.
+        // The connection that changes the setting is the only one admitted.
         let mut admitted = full.client();
         assert_eq!(admitted.call(&["CONFIG", "SET", "maxclients", "1"]), Value::Okay);
         let http = Exporter::start(&["--redis.addr", &server.url()]);
@@ -390,7 +390,7 @@ fn outages_are_worded_as_in_check() {
                 rows.iter().find(|row| row["target"] == server["target"] && row["state"] == server["state"]);
             row.cloned()
         };
-        // On a busy machine, a server may not answer one of the two.
+        // On a busy machine, a server may not respond to one of the two.
         let (rows, report) = eventually(LIMIT, "the same states on the page and in check", || {
             let rows = api(&exporter, "targets");
             let check = Exporter::builder().args(&["check", "--format=json"]).args(&flags).run();
@@ -427,7 +427,7 @@ fn all_of_many_servers_are_down() {
 #[test]
 fn one_of_many_servers_is_down() {
     run_on(Kind::Redis70, |kind| {
-        // Unix sockets of one server, each by another name. All have one problem.
+        // Unix sockets of one server, each with a different name. All have the same problem.
         let server = Server::builder(kind).unix_socket().config("slowlog-max-len 10").start();
         let folder = tempfile::tempdir().unwrap();
         let mut file = "targets:\n".to_owned();
@@ -482,7 +482,7 @@ fn a_state_file_that_cannot_be_written() {
         let args = ["--redis.addr", &server.url(), "--state.file", file.to_str().unwrap()];
         let exporter = Exporter::builder().args(&args).args(&EAGER).args(&PATIENT).start();
         exporter.wait_for(LIMIT, "the first answers", |_| exporter.get("/-/ready").status == 200);
-        // Renamed, since the exporter may be writing there.
+        // Renamed instead of deleted, because the exporter may be writing there.
         std::fs::rename(&below, folder.path().join("elsewhere")).unwrap();
         look(&exporter, "state_file");
         let text = plain(&exporter);
@@ -517,7 +517,7 @@ fn a_server_that_requires_a_password() {
 }
 
 #[test]
-fn a_page_that_hangs_fails_alone() {
+fn a_hanging_page_does_not_affect_others() {
     run_on(Kind::Redis70, |kind| {
         let server = Server::start(kind);
         let exporter = watch(&server, &[]);
@@ -526,7 +526,7 @@ fn a_page_that_hangs_fails_alone() {
         }
         let url = format!("http://{}/", exporter.addr());
         std::thread::scope(|scope| {
-            // Its limit is over while the other scenario runs, or before: it never ends.
+            // The scenario never ends, and its time limit expires before or during the other scenario.
             let hanging = scope.spawn(|| browser::check(&url, "hanging", Duration::from_secs(5)));
             look(&exporter, "idle");
             let result = hanging.join().unwrap();
@@ -625,7 +625,7 @@ fn hostile_names() {
             &long,
         ];
         for name in names {
-            // There is no such function: the call fails, and is in the slow log all the same.
+            // The function does not exist, but the failed call is still in the slow log.
             assert!(matches!(client.call(&["FCALL", name, "0"]), Value::ServerError(_)));
         }
         wait_for_scripts(&exporter, 5);

@@ -1,4 +1,4 @@
-//! Names that do not resolve and files that hang: pages, logins, the state file and other targets continue, few threads
+//! Name resolution and file access that hang. Pages, logins, the state file and other targets continue to work, few threads
 //! are used, and SIGTERM ends the process.
 
 use std::fmt::Write as _;
@@ -24,21 +24,20 @@ use test_support::metrics::Metrics;
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::wait::eventually;
 
-/// Threads of the process itself, of pages, logins and the state file (few of which there are at a time), and the 16 that may
-/// hang.
+/// Maximum number of threads: a few for the process itself, pages, logins and the state file, and the 16 that may hang.
 const MAX_THREADS: usize = 12 + 16;
 
-/// Time in which a page has to come, on a machine that runs other tests too. One that hangs never comes.
+/// Time limit for a page on a machine that is also running other tests. A hanging page never arrives.
 const PAGE_LIMIT: Duration = Duration::from_secs(4);
 
-/// Time that SIGTERM may take.
+/// Time limit for exiting after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Replaces a file by a pipe that nobody writes to.
+/// Replaces a file with a pipe that has no writer.
 fn replace_by_pipe(path: &Path) {
     fs::remove_file(path).unwrap();
     make_pipe(path);
@@ -63,8 +62,8 @@ fn ends_in_time(mut exporter: Exporter) {
     assert!(took < STOP_LIMIT, "SIGTERM took {took:?}");
 }
 
-/// A name server that never answers, played by a socket that nobody reads; needs root, as does the mount namespace in which
-/// the exporter gets a `resolv.conf` of its own.
+/// Simulates an unresponsive name server with a socket that nothing reads from. Requires root, also for the mount namespace
+/// in which the exporter has a separate `resolv.conf`.
 #[test]
 fn names_that_do_not_resolve_delay_nothing_else() {
     let folder = TempDir::new().unwrap();
@@ -105,7 +104,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
             }
             let metrics = Metrics::parse(&response.body);
             writes.push(number(&metrics, "redis_script_exporter_state_writes_total", &[]).unwrap());
-            // Without a change the file is written every 10 s.
+            // Without changes, the file is written every 10 s.
             let written = begun.elapsed() > LIMIT || writes.last() > writes.first();
             if begun.elapsed() > Duration::from_secs(9) && written {
                 assert_eq!(state(&metrics, "fine"), "ok");
@@ -116,7 +115,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
         }
         assert!(writes.last() > writes.first(), "the state file is no longer written: {writes:?}");
         ends_in_time(exporter);
-        // Nor does a subcommand wait for a lookup that it has given up.
+        // A subcommand does not wait for an abandoned lookup either.
         let begun = Instant::now();
         let asked = Exporter::builder()
             .wrapper(&resolver.wrapper())
@@ -127,14 +126,14 @@ fn names_that_do_not_resolve_delay_nothing_else() {
     });
 }
 
-/// A server that accepts connections and closes them at once, so that everybody connects again and again.
+/// Server that accepts connections and closes them immediately, so that clients reconnect repeatedly.
 struct Closing {
     port: u16,
     accepted: Arc<AtomicUsize>,
 }
 
 impl Closing {
-    /// Its thread ends with the tests.
+    /// Starts the server; its thread ends with the tests.
     fn start() -> Self {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let closing = Self { port: listener.local_addr().unwrap().port(), accepted: Arc::default() };
@@ -160,7 +159,7 @@ fn password_files_and_certificates_that_hang_take_few_threads() {
         let mut files = Vec::new();
         let port = closing.port;
         for number in 0..100 {
-            // Each in a directory of its own, as Kubernetes mounts secrets.
+            // Each file is in its own directory, as with secrets mounted by Kubernetes.
             fs::create_dir(path(&format!("{number}"))).unwrap();
             let password = format!("{number}/password");
             fs::write(path(&password), "sesame").unwrap();
@@ -219,11 +218,11 @@ fn a_password_is_read_from_a_pipe_that_somebody_writes_to() {
             let (pipe, written, over) = (pipe.clone(), Arc::clone(&written), Arc::clone(&over));
             thread::spawn(move || {
                 while over.load(Ordering::Relaxed) == 0 {
-                    // Waits for a reader.
+                    // Opening the pipe blocks until there is a reader.
                     if File::options().write(true).open(&pipe).unwrap().write_all(b"sesame\n").is_ok() {
                         written.fetch_add(1, Ordering::Relaxed);
                     }
-                    // Until the reader has closed its end.
+                    // Wait until the reader has closed its end.
                     thread::sleep(Duration::from_millis(100));
                 }
             })
@@ -234,7 +233,7 @@ fn a_password_is_read_from_a_pipe_that_somebody_writes_to() {
         exporter.wait_for(LIMIT, "the login", |metrics| state(metrics, &target) == "ok");
         assert!(written.load(Ordering::Relaxed) >= 2, "at the start and at the login");
         over.store(1, Ordering::Relaxed);
-        // Lets the writer go on that waits for a reader.
+        // Unblocks the writer that waits for a reader.
         drop(File::options().read(true).write(true).open(&pipe).unwrap());
         ends_in_time(exporter);
         let opened = File::options().read(true).write(true).open(&pipe).unwrap();
@@ -285,7 +284,7 @@ fn a_log_file_that_is_huge_after_a_rotation_is_read_from_near_its_end() {
         File::create(&fresh).unwrap().set_len(200 << 30).unwrap();
         fs::rename(&fresh, &log).unwrap();
         eventually(LIMIT, "a line about the file", || {
-            (lines_with(&exporter.logs(), &["--redis.log-file has grown"]).len() == 1).then_some(())
+            (lines_with(&exporter.logs(), &["--redis.log-file grows faster"]).len() == 1).then_some(())
         });
         let before = whole(exporter.metrics().sum("redis_script_exporter_polls_total", &[]));
         exporter.wait_for(LIMIT, "more polls", |metrics| {

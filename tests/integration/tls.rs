@@ -13,14 +13,14 @@ use test_support::server::{Kind, Server};
 use test_support::tls::Certificates;
 
 on_each_server!(
-    a_server_with_an_own_authority,
+    a_server_with_its_own_authority,
     a_client_certificate_that_is_required,
     a_certificate_that_is_not_trusted,
     a_certificate_that_has_expired,
     insecure_accepts_any_certificate,
     insecure_accepts_x509_version_1,
     a_self_signed_certificate_as_its_own_authority,
-    errors_of_tls_are_in_words_with_the_flag_that_helps,
+    tls_errors_are_explained_with_the_flag_that_helps,
     plain_text_to_a_tls_port,
     a_unix_socket,
 );
@@ -29,11 +29,11 @@ fn file(path: &Path) -> &str {
     path.to_str().expect("a path in a temporary directory")
 }
 
-/// Returns true if this machine's build of the server speaks TLS; prints a message if not.
+/// Returns true if this machine's build of the server supports TLS; prints a message if not.
 fn speaks_tls(kind: Kind) -> bool {
     let speaks = kind.has_tls();
     if !speaks {
-        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+        // Written to the stream directly, because the test runner hides the output of `eprintln!` in a passing test.
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: this machine's build of {kind} has no TLS");
         assert!(
             kind != Kind::Redis70 || std::env::var_os("CI").is_none(),
@@ -43,7 +43,7 @@ fn speaks_tls(kind: Kind) -> bool {
     speaks
 }
 
-/// A server with TLS, the certificates, and the label `target` of its TLS port.
+/// Starts a server with TLS; also returns its certificates and the label `target` of its TLS port.
 fn tls_server(kind: Kind, lines: &[&str]) -> (Server, Certificates, String) {
     let certificates = Certificates::new();
     let builder =
@@ -53,7 +53,7 @@ fn tls_server(kind: Kind, lines: &[&str]) -> (Server, Certificates, String) {
     (server, certificates, target)
 }
 
-/// The exporter reads everything, a new slow call included.
+/// Asserts that the exporter reads everything, including a new slow call.
 #[track_caller]
 fn works(exporter: &Exporter, client: &mut Client, target: &str) {
     spin(client, "EVAL", SPIN);
@@ -67,7 +67,7 @@ fn works(exporter: &Exporter, client: &mut Client, target: &str) {
     }
 }
 
-/// The exporter can't reach the server, and one line says why, with one of these words.
+/// Asserts that the exporter cannot reach the server, and logs one line with the reason that contains one of these words.
 #[track_caller]
 fn fails(flags: &[&str], target: &str, words: &[&str]) {
     let exporter = Exporter::builder().args(flags).args(&QUICK).start();
@@ -82,7 +82,7 @@ fn fails(flags: &[&str], target: &str, words: &[&str]) {
     assert!(words.iter().any(|word| lines[0].contains(word)), "none of {words:?} is in {}", lines[0]);
 }
 
-fn a_server_with_an_own_authority(kind: Kind) {
+fn a_server_with_its_own_authority(kind: Kind) {
     if !speaks_tls(kind) {
         return;
     }
@@ -93,11 +93,11 @@ fn a_server_with_an_own_authority(kind: Kind) {
             begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
         works(&exporter, &mut server.client(), &target);
     }
-    // By its address too: the certificate names it.
+    // Also by its IP address, which the certificate contains.
     let url = server.tls_url().replace("localhost", "127.0.0.1");
     let exporter = begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
     works(&exporter, &mut server.client(), &target.replace("localhost", "127.0.0.1"));
-    // By another address of the same machine, it is not the one that the certificate is for.
+    // The certificate is not valid for another address of the same machine.
     let other = target.replace("localhost", "[::ffff:127.0.0.1]");
     fails(
         &["--redis.addr", &format!("rediss://{other}"), "--redis.tls-ca-file", file(&ca)],
@@ -186,7 +186,7 @@ fn a_self_signed_certificate_as_its_own_authority(kind: Kind) {
     let target = url.trim_start_matches("rediss://").to_owned();
     let trusting = ["--redis.addr", &url, "--redis.tls-ca-file", file(&own)];
     works(&begin(Exporter::builder().args(&trusting)), &mut server.client(), &target);
-    // Another self-signed certificate, or another name, is not accepted.
+    // A different self-signed certificate or a different name is not accepted.
     let stranger = Certificates::new();
     let other = stranger.self_sign_server(false);
     fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&other)], &target, &["--redis.tls-ca-file"]);
@@ -202,7 +202,7 @@ fn a_self_signed_certificate_as_its_own_authority(kind: Kind) {
     fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&own)], &target, &["expired"]);
 }
 
-fn errors_of_tls_are_in_words_with_the_flag_that_helps(kind: Kind) {
+fn tls_errors_are_explained_with_the_flag_that_helps(kind: Kind) {
     if !speaks_tls(kind) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The HTTP side: endpoints, and clients that are slow, idle, broken or too many.
+//! HTTP server: endpoints, and clients that are slow, idle, broken or too many.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,14 +17,14 @@ on_each_server!(promtool_accepts_the_metrics);
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// An exporter whose server is not there.
+/// Starts an exporter whose server does not exist.
 fn lonely(args: &[&str]) -> Exporter {
     let url = format!("redis://127.0.0.1:{}", free_port());
     Exporter::builder().args(&["--redis.addr", &url]).args(args).args(&QUICK).start()
 }
 
 #[test]
-fn a_request_as_to_redis_exporter_is_told_the_path() {
+fn a_request_for_a_redis_exporter_path_is_told_the_right_path() {
     let exporter = lonely(&[]);
     for (path, ours) in
         [("/scrape?target=redis://redis:6379", "/probe?target=HOST:PORT"), ("/discover-cluster-nodes", "/sd")]
@@ -90,10 +90,10 @@ fn an_unreachable_server_does_not_prevent_readiness() {
     assert_eq!(metrics.value("redis_script_target_up", &[]), Some(0.0));
 }
 
-/// A server that is being connected to has not been tried: 503 until it is known how it is.
+/// While the first connection attempt to a server is in progress, the response is 503.
 #[test]
 fn it_is_not_ready_before_every_target_was_tried() {
-    // Accepted by the kernel, answered by nobody: only after a while it is known to be blocked.
+    // The kernel accepts connections, but nothing replies. The target is reported as blocked only after some time.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let exporter = Exporter::start(&["--redis.addr", &url, "--heartbeat.blocked-after=5s"]);
@@ -127,7 +127,8 @@ fn slow_and_idle_clients_do_not_keep_others_from_a_scrape() {
             stream
         };
         let mut held = Vec::new();
-        // Connected and silent, stuck in the middle of a request, and asking again and again without reading.
+        // Clients that send nothing, that stop in the middle of a request, and that send requests repeatedly without
+        // reading.
         for _ in 0..120 {
             held.push(open());
             let mut half = open();
@@ -137,7 +138,7 @@ fn slow_and_idle_clients_do_not_keep_others_from_a_scrape() {
         let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
         for _ in 0..20 {
             let mut greedy = open();
-            // Until nothing more is taken: then the exporter waits for us to read.
+            // Write until the buffers are full and the exporter waits for us to read.
             while greedy.write(&request).is_ok_and(|written| written > 0) {}
             held.push(greedy);
         }
@@ -164,7 +165,7 @@ fn a_huge_request_head_is_refused() {
         let mut stream = TcpStream::connect(exporter.addr()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
-        // It may hang up before it has everything.
+        // The exporter may close the connection before it has received everything.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = [0; 64];
         let answer = match stream.read(&mut answer) {
@@ -178,7 +179,7 @@ fn a_huge_request_head_is_refused() {
             ["HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"].iter().any(|code| answer.starts_with(code));
         assert!(answer.is_empty() || refused, "{answer:?}");
     }
-    // A large head of ordinary size is none of these.
+    // A large head within the limit is accepted.
     let mut connection = Connection::open(exporter.addr()).unwrap();
     let cookie = "x".repeat(6000);
     assert_eq!(connection.request("GET", "/metrics", &[("Cookie", &cookie)]).unwrap().status, 200);
@@ -206,7 +207,7 @@ fn non_http_requests_are_rejected() {
     assert_eq!(exporter.get("/metrics").status, 200);
 }
 
-/// Status of the response to a request with these headers.
+/// Returns the status of the response to a request with these headers.
 fn status(exporter: &Exporter, request: &str, headers: &[&str]) -> u16 {
     let mut stream = TcpStream::connect(exporter.addr()).unwrap();
     write!(stream, "{request} HTTP/1.1\r\n{}\r\nConnection: close\r\n\r\n", headers.join("\r\n")).unwrap();
@@ -215,7 +216,7 @@ fn status(exporter: &Exporter, request: &str, headers: &[&str]) -> u16 {
     answer.split(' ').nth(1).unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap()
 }
 
-/// A page of another site makes the browser of an operator send requests, also by a name of its own that resolves to the
+/// A page on another site makes an operator's browser send requests, possibly to the site's own name, which resolves to the
 /// exporter.
 #[test]
 fn requests_of_other_sites_are_refused() {
@@ -235,7 +236,7 @@ fn requests_of_other_sites_are_refused() {
         for request in ["GET /", "GET /api/v1/targets", "POST /-/reload"] {
             assert_eq!(status(&exporter, request, &[host]), 403, "{request} {host}");
         }
-        // Monitoring uses any name.
+        // Monitoring may use any name.
         for request in ["GET /metrics", "GET /-/healthy", "GET /sd"] {
             assert_eq!(status(&exporter, request, &[host]), 200, "{request} {host}");
         }
@@ -257,7 +258,7 @@ fn requests_of_other_sites_are_refused() {
 fn promtool_accepts_the_metrics(kind: Kind) {
     let Some(promtool) = find_program("promtool") else {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "promtool is missing");
-        // Straight to the stream: the test runner keeps what `eprintln!` writes in a test that passes to itself.
+        // Written to the stream directly, because the test runner hides the output of `eprintln!` in a passing test.
         let _ = writeln!(
             std::io::stderr(),
             "\nSKIPPED: promtool is not on this machine; `make setup` installs it"

@@ -53,7 +53,7 @@ fn main() {
     formatted("");
 }
 
-/// Prints the bytes; the standard library has no SHA1.
+/// Prints the bytes, because the standard library has no SHA1.
 fn show(name: &str, script: impl AsRef<[u8]>) {
     let hex: String = script.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{name} hex:{hex}");

@@ -1,6 +1,6 @@
-// Uses one library as an application does, so that the library sends its scripts.
+// Uses one library like an application, so that the library sends its scripts.
 //
-//   node run.mjs LIBRARY FOLDER PORT   FOLDER has node_modules/
+//   node run.mjs LIBRARY FOLDER PORT   FOLDER contains node_modules/
 import { createRequire } from "node:module";
 
 const [library, folder, port] = process.argv.slice(2);

@@ -1,5 +1,5 @@
 <?php
-// Uses one library as an application does, so that the library sends its scripts: run.php LIBRARY PORT.
+// Uses one library like an application, so that the library sends its scripts: run.php LIBRARY PORT.
 [, $library, $port] = $argv;
 require 'Symfony/Component/Lock/autoload.php';
 

@@ -1,4 +1,4 @@
-"""Uses one library as an application does, so that the library sends its scripts: run.py LIBRARY PORT."""
+"""Uses one library like an application, so that the library sends its scripts: run.py LIBRARY PORT."""
 
 import asyncio
 import sys

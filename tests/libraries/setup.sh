@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the libraries of run.mjs and run.py into the cache of scripts/setup.sh. Those of run.rb and run.php are Debian's packages
-# ruby-sidekiq, php-symfony-lock and php-redis.
+# Installs the libraries of run.mjs and run.py into the cache of scripts/setup.sh. Those for run.rb and run.php are the
+# Debian packages ruby-sidekiq, php-symfony-lock and php-redis.
 set -euo pipefail
 cd "$(dirname "$0")"
 

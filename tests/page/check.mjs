@@ -3,11 +3,12 @@
 //   node check.mjs MODULES BROWSER [FOLDER]     MODULES contains node_modules; screenshots go to FOLDER
 //
 // One browser for all tests of a process. A line of the input is a request, `ID LIMIT_MS URL SCENARIO`; a line of the output is
-// its result, `ID` and null or the error as JSON. Requests are processed at the same time, each in browser contexts of its own,
-// which have processes of their own. The program ends with its input.
+// its result, `ID` and null or the error as JSON. Requests are processed concurrently, each in its own browser contexts,
+// which have their own processes. The program ends when its input ends.
 //
-// In every scenario, light and dark, wide and 360 px: no request to another origin, no console message, no horizontal
-// scrolling, no violation found by axe-core, and every API response matches its schema in docs/api/.
+// Every scenario runs with light and dark colours, wide and at 360 px. It requires that there is no request to another
+// origin, no console message, no horizontal scrolling and no axe-core violation, and that every API response matches its
+// schema in docs/api/.
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -40,7 +41,7 @@ async function browser() {
   return await browser();
 }
 
-const BODY_LIMIT = 5000; // milliseconds in which the body of a finished response is read
+const BODY_LIMIT = 5000; // time limit for reading the body of a finished response, in milliseconds
 const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
 
 /** Waits for a condition. Playwright's waitForFunction uses eval, which the page's Content-Security-Policy forbids. */
@@ -52,7 +53,7 @@ async function until(page, condition, argument, limit = 40000) {
   assert.fail(`timed out waiting for ${condition}\n${await page.evaluate(() => document.body.innerText)}`);
 }
 
-/** Creates an empty page in a context of its own, and watches it. */
+/** Creates an empty page in a new context, and records its errors, requests and responses. */
 async function open(run) {
   run.context = await (await browser()).newContext({ permissions: ['clipboard-read', 'clipboard-write'] });
   const page = await run.context.newPage();
@@ -66,7 +67,7 @@ async function open(run) {
   page.on('dialog', (dialog) => { errors.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   const checks = [];
   const checkResponse = async (request, name) => {
-    // The body of a response that the page no longer wants is gone, or never comes.
+    // The body of a response that the page has abandoned is not available, or never arrives.
     const read = async () => { const response = await request.response(); return response.status() === 200 ? await response.json() : null; };
     const body = await Promise.race([read(), pause(BODY_LIMIT)]).catch(() => null);
     if (!body) return null;
@@ -85,13 +86,13 @@ async function open(run) {
 async function assertAccessible(page, context, options = {}) {
   // Evaluated through the debugger: the page's Content-Security-Policy forbids an injected script.
   if (!await page.evaluate(() => 'axe' in globalThis)) await page.evaluate(axe);
-  // Of other results than violations, axe then describes one node each, and none is passed on.
+  // With this option, axe details only violations.
   const violations = await page.evaluate((options) => globalThis.axe.run({ resultTypes: ['violations'], ...options }).then((results) => results.violations), options);
   const messages = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`);
   assert.deepEqual(messages, [], context);
 }
 
-/** Requires that no time, chip or flag is broken over lines, and that no cells of a row overlap. */
+/** Requires that no time, chip or flag wraps across lines, and that no cells of a row overlap. */
 async function assertTidy(page, context) {
   const untidy = await page.evaluate(() => {
     const box = (node) => node.getBoundingClientRect();
@@ -135,7 +136,7 @@ const DURATIONS = [
 ];
 
 const scenarios = {
-  /** Never ends: the others go on. */
+  /** Never ends; other scenarios must continue. */
   async hanging(page) { await page.evaluate(() => { for (;;); }); },
   async idle(page) {
     assert.match(await visibleText(page), /(target is not|No target is) blocked/);
@@ -163,10 +164,10 @@ const scenarios = {
     });
   },
   async went_down(page) {
-    // On a narrow screen the row is folded.
+    // On a narrow screen, the row is collapsed.
     await until(page, () => document.querySelector('#targets').textContent.includes('last reply'));
     assert.match(await page.locator('#targets').textContent(), /unreachable for .*last reply (now|.* ago)/s);
-    assert.match(await page.locator('#problems').innerText(), /Nothing listens there: .* To see its state, run:\s+redis-cli -h 127\.0\.0\.1 -p \d+ PING/s);
+    assert.match(await page.locator('#problems').innerText(), /Nothing is listening there: .* To see its state, run:\s+redis-cli -h 127\.0\.0\.1 -p \d+ PING/s);
   },
   async all_down(page) {
     const { text, colour, title } = await headline(page);
@@ -174,7 +175,7 @@ const scenarios = {
     assert.equal(colour, 'bad-text');
     assert.match(title, /^120 targets are unreachable/);
     assert.match(await page.locator('#problems').innerText(), /shard-000\.sock, .*shard-003\.sock and 116 more: /s);
-    // The headline does not depend on the part of the list that is shown.
+    // The headline does not depend on which part of the list is shown.
     await page.locator('#targets-search').fill('shard-119');
     await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
     assert.equal((await headline(page)).text, text);
@@ -195,10 +196,10 @@ const scenarios = {
     assert.match(title, /^1 target is unreachable/);
     assert.equal(icon, 'down.svg');
     assert.match(await page.locator('#targets tbody tr').first().innerText(), /gone/);
-    // A problem of many targets is listed once, with the command for the first of them.
+    // A problem shared by many targets is listed once, with the command for the first of them.
     await until(page, () => document.querySelectorAll('#problems .command').length === 2 && / and 115 more/.test(document.querySelector('#problems').innerText));
     assert.match(await page.locator('#problems').innerText(), /To fix it on shard-000, and likewise on the others, run:\s*redis-cli -s \S*shard-000\.sock CONFIG SET slowlog-max-len 1024/);
-    // Rows are folded on a phone.
+    // Rows are collapsed on a phone.
     const height = await page.evaluate(() => document.documentElement.scrollHeight);
     if (page.viewportSize().width < 400) {
       assert.ok(height < 4800, `${height} px high`);
@@ -209,7 +210,7 @@ const scenarios = {
       assert.equal(await row.locator('td').last().isVisible(), true);
       await row.locator('button.fold').click();
     }
-    // Filters are in the URL, and survive a reload.
+    // Filters are kept in the URL and survive a reload.
     await page.locator('#levels button', { hasText: 'Down' }).click();
     await until(page, () => document.querySelectorAll('#targets tbody tr').length === 1);
     assert.equal(new URL(page.url()).search, '?level=down');
@@ -242,7 +243,7 @@ const scenarios = {
   },
   /** The exporter hangs, responds again, and is terminated. */
   async dead(page) {
-    // At one moment: on a busy machine, the exporter may not respond in the next one.
+    // Check both together, because on a busy machine the exporter may stop responding in between.
     const green = () => {
       const [overview, stale] = ['#overview', '#stale'].map((id) => document.querySelector(id));
       return !overview.hidden && overview.innerText.includes('not blocked') && stale.hidden && document.title === 'redis-script-exporter';
@@ -277,9 +278,9 @@ const scenarios = {
     assert.match(text, /redis-cli -h 127\.0\.0\.1 -p \d+ FUNCTION KILL/);
     assert.doesNotMatch(text, / SCRIPT KILL/);
     assert.match(text, /UNKILLABLE/);
-    // A server whose answers are late is announced as blocked first.
+    // A server with late replies is announced as blocked first.
     await until(page, () => /BUSY/.test(document.querySelector('#announcement').textContent));
-    // The banner, the row of the target and the incident tell one duration.
+    // The banner, the row of the target and the incident show the same duration.
     const [banner, target, incident] = await page.evaluate(() => [document.querySelector('[role=timer]').dataset.since, document.querySelector('#targets td.key time').dataset.age, document.querySelector('#incidents td time').dataset.age].map(Number));
     assert.ok(Math.abs(banner - target) < 1 && Math.abs(banner - incident) < 1, `since ${banner}, ${target}, ${incident}`);
     const before = await page.locator('[role=timer]').textContent();
@@ -304,12 +305,12 @@ const scenarios = {
     await until(page, () => document.querySelectorAll('.banner').length === 3 && /guard killed it/.test(document.querySelector('#incidents').textContent));
     await until(page, () => /has refused the guard's kill/.test(document.querySelector('#blocked').innerText));
     const [refused, dryRun, budget] = await Promise.all(['refused', 'dry-run', 'budget'].map((name) => banner(name).innerText()));
-    assert.match(refused, /The guard could not kill the script: it has written.* It had run for at least [\d.]+ s then/);
+    assert.match(refused, /The guard could not kill the script: it has already written data.* At that time \(.*\), it had run for at least [\d.]+ s/);
     assert.doesNotMatch(refused, /To stop it|SCRIPT KILL/);
     assert.match(refused, /has already written data/);
-    assert.match(dryRun, /The guard would have killed the script \(mode dry-run\)\. It had run for at least [\d.]+ s then/);
+    assert.match(dryRun, /The guard would have killed the script \(mode dry-run\)\. At that time \(.*\), it had run for at least [\d.]+ s/);
     assert.match(dryRun, /To stop it:/);
-    assert.match(budget, /The guard did not kill the script: its limit on kills is reached/);
+    assert.match(budget, /The guard did not kill the script: its limit on kills has been reached/);
     const incidents = await page.locator('#incidents').textContent();
     for (const text of ['guard killed it after', 'guard could not kill it: it had written', 'guard would have killed it (dry run)', 'guard did not kill it: its limit on kills was reached']) {
       assert.ok(incidents.includes(text), `${text}: ${incidents}`);
@@ -318,7 +319,7 @@ const scenarios = {
     assert.match(await page.locator('#incidents svg').first().getAttribute('aria-label'), /guard /);
   },
   async four_incidents(page) { await fourIncidents(page); },
-  /** All of the former process is back: incidents, last blockage, latest calls and callers. */
+  /** The data of the previous process is restored: incidents, last blockage, latest calls and callers. */
   async restarted(page) {
     await fourIncidents(page);
     await until(page, () => document.querySelectorAll('#calls tbody tr').length >= 2);
@@ -351,14 +352,14 @@ const scenarios = {
     assert.equal(await page.locator('#script .trend circle.critical').count(), 2);
     assert.equal(await page.locator('#targets').isVisible(), false);
     assert.equal(await page.locator('#overview').isVisible(), true);
-    // p99 of a few calls is no more than the longest, and no less than it.
+    // The p99 of a few calls equals the longest call.
     assert.match(text, /longest (\S+ \S+), p99 \1,/);
     await until(page, () => document.querySelector('#incidents').innerText.startsWith('No blockage by this script in the last 24 hours'));
     await page.reload();
     await until(page, () => document.querySelector('#script dl') && document.querySelectorAll('#calls tbody tr').length === 2);
     await page.goBack();
     await until(page, () => location.search === '' && document.querySelectorAll('#scripts tbody tr').length === 2);
-    // A slow call leads to its script, a target to its own lists.
+    // A slow call links to its script, and a target to its own lists.
     await page.locator('#calls a', { hasText: 'spin' }).first().click();
     await until(page, () => location.search.startsWith('?script=spin.lua'));
     await page.locator('#all-scripts').click();
@@ -369,9 +370,9 @@ const scenarios = {
     await until(page, () => location.search === '');
     await until(page, () => document.querySelector('#incidents').innerText.startsWith('No blockage and no outage in'));
     await page.goto(new URL('?target=gone', page.url()).href);
-    await until(page, () => document.querySelector('#targets').innerText.includes('There is no target of this name now.') && document.querySelector('#incidents').innerText.startsWith('No blockage and no outage of this target in'));
+    await until(page, () => document.querySelector('#targets').innerText.includes('There is currently no target with this name.') && document.querySelector('#incidents').innerText.startsWith('No blockage and no outage of this target in'));
     await page.goto(new URL('?script=nothing', page.url()).href);
-    await until(page, () => document.querySelector('#script')?.innerText.includes('No call of this script'));
+    await until(page, () => document.querySelector('#script')?.innerText.includes('No call to this script'));
     await page.goto(new URL('?script=spin', page.url()).href);
     await until(page, () => document.querySelector('#script dl') && document.querySelector('#calls tbody tr'));
   },
@@ -406,9 +407,9 @@ const scenarios = {
   },
 };
 
-/** Four blockages have ended: two by a kill. */
+/** Four blockages have ended, two of them by a kill. */
 async function fourIncidents(page) {
-  // On a disk with much to do a write of the state file may fail for a moment, which the headline says.
+  // On a busy disk, a write of the state file may fail temporarily, which the headline reports.
   await until(page, () => document.querySelectorAll('#incidents tbody tr').length === 4 && document.querySelector('#overview.ok'));
   const { text, colour } = await headline(page);
   assert.equal(text, 'The target is not blocked. 1 of 1 responding.');
@@ -420,7 +421,7 @@ async function fourIncidents(page) {
   assert.ok(list.every((row) => row.includes('worker-7')), list.join('\n'));
   assert.equal(list.filter((row) => row.includes('busy_loop')).length, 2, list.join('\n'));
   assert.equal(await page.locator('#incidents .timeline rect.blockage').count(), 4);
-  // Times have a zone, also where there is no hovering; an incident that is over does not look like one in progress.
+  // Times have a zone even without hovering, and an ended incident looks different from one in progress.
   assert.ok(list.every((row) => /\d:\d\d:\d\d.*(UTC|GMT|[A-Z]{3,4})/.test(row)), list.join('\n'));
   const filled = await page.evaluate(() => [...document.querySelectorAll('#incidents .chip')].filter((chip) => getComputedStyle(chip).backgroundColor !== 'rgba(0, 0, 0, 0)').length);
   assert.equal(filled, 0);
@@ -431,7 +432,7 @@ async function fourIncidents(page) {
   await until(page, () => document.querySelectorAll('#incidents tbody tr').length === 4);
 }
 
-/** Uses the page with the keyboard only. */
+/** Uses the page with only the keyboard. */
 async function keyboard(page, scenario) {
   const tabTo = async (expected) => {
     for (let step = 0; step < 80; step += 1) {
@@ -448,12 +449,12 @@ async function keyboard(page, scenario) {
     assert.fail(`Tab does not reach ${expected}`);
   };
   if (scenario === 'busy') {
-    // The word stays for 2 s, in which a busy machine may not ask for it.
+    // The word is shown for 2 s, which a poll on a busy machine may miss.
     await page.evaluate(() => {
       const watch = () => { globalThis.copied ||= document.activeElement.textContent === 'Copied'; };
       new MutationObserver(watch).observe(document.body, { subtree: true, childList: true, characterData: true });
     });
-    // A state that changes between the two keys replaces the button.
+    // A state change between the two key presses replaces the button.
     for (let tries = 0; tries < 20 && !await page.evaluate(() => globalThis.copied); tries += 1) {
       await tabTo('copy');
       await page.keyboard.press('Enter');
@@ -518,7 +519,7 @@ async function check(run) {
   assert.ok(run.responses > 3, 'too few API responses were checked');
 }
 
-/** Processes a request and returns its error, if there is one. */
+/** Processes a request and returns its error, if any. */
 async function handle(limit, url, scenario) {
   const run = { url, scenario, context: null, responses: 0, step: 'start' };
   let timer;
@@ -530,13 +531,13 @@ async function handle(limit, url, scenario) {
     return error.stack ?? String(error);
   } finally {
     clearTimeout(timer);
-    // Not waited for: a page that hangs must not hold up the result.
+    // Not awaited, because a hanging page must not delay the result.
     run.context?.close().catch(() => {});
   }
 }
 
 if (folder) mkdirSync(folder, { recursive: true });
-// A failure of a page that has timed out is known already.
+// The failure of a page that has timed out has already been reported.
 process.on('unhandledRejection', () => {});
 for await (const line of createInterface({ input: process.stdin })) {
   const [id, limit, url, scenario] = line.split(' ');

@@ -1,7 +1,7 @@
 //! One Chromium for all page tests of this process, driven by `tests/page/check.mjs`.
 //!
-//! It is started by the first test that needs it. The driver ends, and the browser with it, when its input ends, which is when this
-//! process ends, or by the signal that the kernel sends then.
+//! The first test that needs it starts it. When this process ends, the driver reads the end of its input or receives a
+//! signal from the kernel, and then exits together with the browser.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,19 +17,19 @@ use nix::sys::signal::Signal;
 use crate::cache;
 use crate::process::{Process, find_program};
 
-/// Time in which the driver has to answer after the limit of a request.
+/// Additional time that the driver has to respond after the time limit of a request.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Programs and modules that `scripts/setup.sh` installs: Node, Chromium and the directory of the modules.
 static INSTALLED: LazyLock<Option<[PathBuf; 3]>> = LazyLock::new(|| {
-    // Without a window it takes a quarter less CPU time.
+    // The headless build takes a quarter less CPU time.
     let browser = find_program("chromium-headless-shell").or_else(|| find_program("chromium"))?;
     Some([find_program("node")?, browser, cache::modules("page", "tests/page")?])
 });
 
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 
-/// Senders of the requests without an answer; `None` when the driver has ended.
+/// Senders for the results of pending requests; `None` after the driver has exited.
 type Waiting = Arc<Mutex<Option<HashMap<u64, Sender<Option<String>>>>>>;
 
 /// Running driver.
@@ -59,13 +59,13 @@ pub fn check(url: &str, scenario: &str, limit: Duration) -> Result<(), String> {
     match answer.recv_timeout(limit + GRACE) {
         Ok(None) => Ok(()),
         Ok(Some(error)) => Err(error),
-        Err(error) => Err(format!("no answer of the browser's driver: {error}")),
+        Err(error) => Err(format!("no answer from the browser's driver: {error}")),
     }
 }
 
 fn request(installed: &[PathBuf; 3], text: &str) -> Receiver<Option<String>> {
     let (sender, answer) = channel();
-    // A test that panics holds no lock in a state that matters.
+    // A panicking test leaves no inconsistent state behind the lock.
     let mut driver = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
     let has_ended = |driver: &Driver| driver.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_none();
     if driver.as_ref().is_none_or(has_ended) {
@@ -77,7 +77,7 @@ fn request(installed: &[PathBuf; 3], text: &str) -> Receiver<Option<String>> {
     if let Some(waiting) = &mut *driver.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
         waiting.insert(id, sender);
     }
-    // If it has ended, the sender is dropped, or was, and the answer is an error.
+    // If the driver has exited, the sender is dropped and the result is an error.
     let _ = writeln!(driver.input, "{id} {text}");
     answer
 }

@@ -1,4 +1,4 @@
-/* A module with the command `busy.module MILLISECONDS`, which blocks the server for that time, and lets it answer BUSY. */
+/* A module with the command `busy.module MILLISECONDS`, which blocks the server for that time and lets it reply BUSY. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
@@ -7,7 +7,7 @@ typedef struct Context Context;
 typedef struct String String;
 typedef int Command(Context *, String **, int);
 
-/* The server hands its functions out by name; the context begins with the function that does. */
+/* The context begins with a function that returns the server's API functions by name. */
 static int (*Init)(Context *, const char *, int, int);
 static int (*CreateCommand)(Context *, const char *, Command *, const char *, int, int, int);
 static int (*StringToLongLong)(const String *, long long *);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Path of the directory. `None` if the environment names neither it nor a home.
+/// Path of the directory. `None` if the environment specifies neither it nor a home directory.
 pub fn folder() -> Option<PathBuf> {
     let folder =
         |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -14,7 +14,7 @@ pub fn folder() -> Option<PathBuf> {
     })
 }
 
-/// Directory of the modules `name`, if they are those that `source/package-lock.json` of the repository pins.
+/// Directory of the modules `name`, if their versions are those pinned by `source/package-lock.json` in the repository.
 pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source).join("package-lock.json");
     let folder = folder()?.join(name);
@@ -22,7 +22,8 @@ pub fn modules(name: &str, source: &str) -> Option<PathBuf> {
     (installed == fs::read(pinned).ok()?).then_some(folder)
 }
 
-/// Directory of the Python modules `name`, if they are those that `source/requirements.txt` of the repository pins.
+/// Directory of the Python modules `name`, if their versions are those pinned by `source/requirements.txt` in the
+/// repository.
 pub fn python(name: &str, source: &str) -> Option<PathBuf> {
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source).join("requirements.txt");
     let folder = folder()?.join(name);

@@ -1,7 +1,7 @@
 //! Blocking Redis client.
 //!
-//! It sends no handshake, so it works while a server is BUSY; sending and receiving are separate, so a test can leave a
-//! request unanswered; every wait has a limit; and an error reply is an ordinary value.
+//! It sends no handshake, so it works while a server is BUSY. Sending and receiving are separate, so a test can leave a
+//! reply unread. Every wait has a time limit. Error replies are ordinary values.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -30,7 +30,7 @@ impl Read for &Stream {
                 Stream::Tcp(stream) => (&*stream).read(buffer),
                 Stream::Unix(stream) => (&*stream).read(buffer),
             };
-            // A machine that is suspended and resumed interrupts reads with a time limit.
+            // Suspending and resuming the machine interrupts reads that have a time limit.
             if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
                 return read;
             }
@@ -41,7 +41,7 @@ impl Read for &Stream {
 /// Connection to a server.
 pub struct Client {
     stream: Stream,
-    /// Buffers an incomplete reply.
+    /// Buffer of incomplete replies.
     parser: Parser,
     limit: Duration,
 }
@@ -87,7 +87,7 @@ impl Client {
         self.receive()
     }
 
-    /// Sends a command without waiting. Replies come in the order of the commands.
+    /// Sends a command without waiting. Replies arrive in the order of the commands.
     pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.as_ref().to_vec()).collect();
         let bytes = redis::pack_command(&args);
@@ -105,17 +105,17 @@ impl Client {
         self.receive_within(limit).unwrap_or_else(|| panic!("no reply within {limit:?}"))
     }
 
-    /// Returns the next reply if it arrives within `limit`; a later one can still be received afterwards.
+    /// Returns the next reply if it arrives within `limit`; a reply that arrives later can still be received afterwards.
     #[track_caller]
     pub fn receive_within(&mut self, limit: Duration) -> Option<Value> {
         let reply = self.try_receive_within(limit);
         reply.unwrap_or_else(|error| panic!("the connection broke while a reply was waited for: {error}"))
     }
 
-    /// Like [`Self::receive_within`], of a server that may close the connection.
+    /// Like [`Self::receive_within`], for a server that may close the connection.
     ///
     /// # Errors
-    /// The connection broke.
+    /// Fails if the connection is closed or broken.
     pub fn try_receive_within(&mut self, limit: Duration) -> redis::RedisResult<Option<Value>> {
         let start = Instant::now();
         loop {
@@ -131,7 +131,7 @@ impl Client {
         }
     }
 
-    /// Returns the fields of one or more sections of INFO (several at once need Redis 7.0).
+    /// Returns the fields of one or more sections of INFO (more than one requires Redis 7.0).
     #[track_caller]
     pub fn info(&mut self, sections: &[&str]) -> BTreeMap<String, String> {
         let reply = self.call(&[&["INFO"], sections].concat());

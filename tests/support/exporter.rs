@@ -16,10 +16,10 @@ use super::metrics::Metrics;
 use super::process::Process;
 use super::wait::{eventually, eventually_or_tell};
 
-/// Time limit for the exporter to start or to end.
+/// Time limit for starting and for ending the exporter.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Path of the exporter that cargo built beside the running test, benchmark or example.
+/// Returns the path of the exporter that cargo built for the running test, benchmark or example.
 pub fn binary() -> PathBuf {
     let program = std::env::current_exe().expect("the path of the running program");
     let profile = program.parent().and_then(|folder| folder.parent());
@@ -29,7 +29,7 @@ pub fn binary() -> PathBuf {
 /// Arguments and environment of an exporter.
 #[derive(Clone, Default)]
 pub struct Builder {
-    /// A program that runs the exporter, with its arguments; none for the exporter itself.
+    /// Program that runs the exporter, with its arguments; empty to run the exporter directly.
     wrapper: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
@@ -42,8 +42,8 @@ impl Builder {
         self
     }
 
-    /// Runs it through a program: its path and arguments are appended to these words. The program must become
-    /// the exporter (`exec`).
+    /// Runs the exporter through another program, whose command line is `words` followed by the exporter's path and
+    /// arguments. The program must replace itself with the exporter (`exec`).
     pub fn wrapper(mut self, words: &[&str]) -> Self {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
         self
@@ -55,7 +55,7 @@ impl Builder {
         self
     }
 
-    /// Starts the exporter on a free loopback port, and waits until it listens and follows the server's log file.
+    /// Starts the exporter on a free loopback port, and waits until it listens and tails the server's log file.
     #[track_caller]
     pub fn start(self) -> Exporter {
         let log_file = self.log_file();
@@ -81,13 +81,13 @@ impl Builder {
         });
         let exporter = Exporter { process, addr, logs, reader };
         if let Some(log) = &log_file {
-            // What was written before is skipped.
+            // Lines written before that are skipped.
             eventually(LIMIT, "the server's log to be followed", || exporter.has_open(log).then_some(()));
         }
         exporter
     }
 
-    /// Path in `--redis.log-file`, if it is that of a file.
+    /// Returns the path in `--redis.log-file`, if it is a single file.
     fn log_file(&self) -> Option<PathBuf> {
         let flag = self.args.iter().position(|arg| arg == "--redis.log-file")?;
         let path = std::fs::canonicalize(self.args.get(flag + 1)?).ok()?;
@@ -135,7 +135,7 @@ impl Builder {
     }
 }
 
-/// Removes the exporter's variables of the calling environment.
+/// Removes the exporter's environment variables that are inherited from the caller.
 fn clear_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REDIS_") {
@@ -144,7 +144,7 @@ fn clear_environment(command: &mut Command) {
     }
 }
 
-/// Returns the listen address from the log line (logfmt or JSON).
+/// Returns the listen address in a log line (logfmt or JSON).
 fn listening(line: &str) -> Option<SocketAddr> {
     if !line.contains("listening") {
         return None;
@@ -208,7 +208,7 @@ impl Exporter {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a size in kB") * 1024
     }
 
-    /// Returns the CPU time of the process so far, exact to 10 ms.
+    /// Returns the CPU time of the process so far, with a resolution of 10 ms.
     #[track_caller]
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running process");
@@ -241,8 +241,8 @@ impl Exporter {
         })
     }
 
-    /// Returns the log lines so far, once there has been no new one for a moment: the exporter writes a line after the state that
-    /// it is about can be scraped.
+    /// Returns the log lines so far, after a short time without new ones, because the exporter logs a state only after it
+    /// can be scraped.
     pub fn logs(&self) -> String {
         const QUIET: Duration = Duration::from_millis(150);
         let count = || self.logs.lock().unwrap().len();
@@ -262,7 +262,7 @@ impl Exporter {
         std::mem::take(&mut *self.logs.lock().unwrap())
     }
 
-    /// Ends it by a signal and returns the log lines that were not taken yet.
+    /// Ends the exporter with a signal and returns the log lines that have not been taken yet.
     #[track_caller]
     pub fn end_with_logs(mut self, signal: Signal) -> Vec<String> {
         self.end_by(signal);
@@ -298,7 +298,7 @@ impl Exporter {
     }
 }
 
-/// A scrape that did not fulfil a condition, and the log at that time.
+/// A scrape that did not meet a condition, and the log at that time.
 struct Seen<'a> {
     metrics: Metrics,
     logs: &'a Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! Servers under the control of an attacker: they answer what a test wants.
+//! Servers controlled by an attacker, with replies that are chosen by the test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,10 +13,10 @@ use redis::{Parser, Value};
 
 use super::process::find_program;
 
-/// A server that does what it likes with each of its connections.
+/// A server that handles each connection in an arbitrary way.
 pub struct Hostile {
     pub addr: SocketAddr,
-    /// Connections that it has taken.
+    /// Number of accepted connections.
     connections: Arc<AtomicUsize>,
     /// Set when the test is over.
     over: Arc<AtomicBool>,
@@ -42,7 +42,8 @@ impl Hostile {
         hostile
     }
 
-    /// A server that answers each command by what `answer` makes of its words (in lower case).
+    /// Starts a server that replies to each command with the result of `answer`, which receives the words of the command in
+    /// lower case.
     pub fn answering(answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::start(move |mut stream| {
             for words in Commands::new(&stream) {
@@ -69,10 +70,10 @@ impl Drop for Hostile {
     }
 }
 
-/// Reads what a client asks on one connection, command by command.
+/// Reads the commands of a client from one connection.
 pub struct Commands {
     stream: TcpStream,
-    /// Keeps what has arrived of the next command: clients send several at once.
+    /// Buffers the input, because clients pipeline commands.
     parser: Parser,
 }
 
@@ -85,7 +86,7 @@ impl Commands {
 impl Iterator for Commands {
     type Item = Vec<String>;
 
-    /// The next command; `None` when the client has gone.
+    /// Returns the next command; `None` after the client has disconnected.
     fn next(&mut self) -> Option<Vec<String>> {
         let Ok(Value::Array(words)) = self.parser.parse_value(&mut self.stream) else { return None };
         let text = |word: &Value| match word {
@@ -96,18 +97,18 @@ impl Iterator for Commands {
     }
 }
 
-/// A bulk string as it goes over the wire.
+/// Encodes a bulk string.
 pub fn bulk(data: impl AsRef<[u8]>) -> Vec<u8> {
     let data = data.as_ref();
     [format!("${}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
-/// An array of what goes over the wire already.
+/// Encodes an array of encoded items.
 pub fn array(items: &[Vec<u8>]) -> Vec<u8> {
     [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
 }
 
-/// INFO as a quiet server has it.
+/// INFO of an idle server.
 pub const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef\r\n\
     uptime_in_seconds:100\r\n# Stats\r\ntotal_commands_processed:1\r\n# Replication\r\nrole:master\r\n\
     # Commandstats\r\n# Errorstats\r\n";
@@ -129,13 +130,13 @@ pub fn quiet(words: &[String]) -> Vec<u8> {
     }
 }
 
-/// Takes what the client sends until it goes.
+/// Reads and ignores what the client sends until it disconnects.
 pub fn listen_on(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
     while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
 }
 
-/// Answers the first bytes that come with the same data again and again, for as long as somebody takes it.
+/// Responds to the first bytes from a client by sending `first`, then `more` repeatedly until the client disconnects.
 pub fn endless(first: &'static [u8], more: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
     move |mut stream| {
         let mut buffer = [0; 4096];
@@ -145,7 +146,7 @@ pub fn endless(first: &'static [u8], more: Vec<u8>) -> impl Fn(TcpStream) + Send
     }
 }
 
-/// Answers everything with the same bytes, and goes on listening.
+/// Replies to everything with the same bytes and keeps the connection open.
 pub fn always(answer: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
     move |mut stream| {
         let mut buffer = [0; 4096];
@@ -157,7 +158,7 @@ pub fn always(answer: Vec<u8>) -> impl Fn(TcpStream) + Send + Sync + 'static {
     }
 }
 
-/// Replies of a server whose slow log has only new entries each time.
+/// Returns replies of a server whose slow log contains only new entries at each read.
 pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     let next = AtomicUsize::new(0);
     move |words| {
@@ -165,7 +166,7 @@ pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
             return quiet(words);
         }
         let int = |number: usize| format!(":{number}\r\n").into_bytes();
-        // More than it is asked for, within the limit of the reply.
+        // More entries than requested, within the size limit of the reply.
         let first = next.fetch_add(12, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let entry = |id: usize| {
@@ -177,22 +178,22 @@ pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     }
 }
 
-/// Name server that never answers: a socket that nobody reads, and the words of a command that runs a program with it.
+/// Name server that never responds: a socket that nothing reads from, and a command prefix that runs a program with it.
 pub struct SilentResolver {
     _socket: UdpSocket,
     wrapper: Vec<String>,
 }
 
 impl SilentResolver {
-    /// Starts the name server, with its `resolv.conf` in the directory. None, with a message, if that is impossible: it takes root,
-    /// and a mount namespace.
+    /// Starts the name server, with its `resolv.conf` in the directory. Prints a message and returns `None` if that is
+    /// impossible; it requires root and a mount namespace.
     pub fn start(address: Ipv4Addr, folder: &Path) -> Option<Self> {
         let resolver = Self::try_start(address, folder);
         if resolver.is_none() {
-            // Not a missing program: `CI=true` does not make it a failure.
+            // No program is missing, so `CI=true` does not turn this into a failure.
             let _ = writeln!(
                 std::io::stderr(),
-                "\nSKIPPED: a name server of the test's own needs root and util-linux"
+                "\nSKIPPED: running a name server for this test requires root and util-linux"
             );
         }
         resolver
@@ -215,7 +216,7 @@ impl SilentResolver {
             .then_some(resolver)
     }
 
-    /// Words to be put in front of a program, which then has this name server.
+    /// Returns a command prefix that runs a program with this name server.
     pub fn wrapper(&self) -> Vec<&str> {
         self.wrapper.iter().map(String::as_str).collect()
     }

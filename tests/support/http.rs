@@ -45,7 +45,7 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Like [`connect`], from another address of this machine.
+/// Like [`connect`], from the address `source` of this machine.
 pub fn connect_from(source: [u8; 4], addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;

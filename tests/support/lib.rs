@@ -1,7 +1,7 @@
-//! Test support of the integration tests, the demo and the benchmarks: servers, the exporter, a client that can wait for a
-//! blocked server, a parser of `/metrics`, Prometheus and Alertmanager.
+//! Support code for the integration tests, the demo and the benchmarks: servers, the exporter, a client that can wait for a
+//! blocked server, a parser for `/metrics`, Prometheus and Alertmanager.
 //!
-//! Each process is ended by its process id when its value is dropped, also if a test panics, and by the kernel when this
+//! Each process is ended by its process id when its value is dropped, even if a test panics, and by the kernel if this
 //! process is killed.
 
 #![allow(clippy::disallowed_methods, reason = "tests wait for real time to pass")]

@@ -1,8 +1,8 @@
-//! Parser of the exposition format of `/metrics`.
+//! Parser for the exposition format of `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Labels to select by; a series may have more.
+/// Labels to select series by; a series may have others as well.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 /// One series and its value.

@@ -12,7 +12,8 @@
 //! let page = receiver.wait_for(limit, "a page", |pages| pages.first().cloned());
 //! ```
 //!
-//! Each listens on a free loopback port, keeps its files in a temporary directory, and ends when its value is dropped.
+//! Each program listens on a free loopback port, keeps its files in a temporary directory, and is ended when its value is
+//! dropped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,7 +39,7 @@ use super::wait::{eventually, eventually_or_tell};
 /// Time limit for a program to start. Prometheus applies new targets only every 5 s, in two steps.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Maximum number of ports that are tried for a program.
+/// Maximum number of ports to try for a program.
 const TRIES: u32 = 5;
 
 /// Time limit for a notification to arrive on an open connection.
@@ -50,7 +51,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Base URL of the webhooks in the shipped Alertmanager configurations.
 const WEBHOOKS: &str = "http://127.0.0.1:9095/";
 
-/// A file of this project, such as `alerts/redis-script.rules.yml`.
+/// Returns the text of a file of this project, such as `alerts/redis-script.rules.yml`.
 #[track_caller]
 pub fn shipped(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -62,7 +63,7 @@ pub fn installed() -> bool {
     prometheus().is_some() && alertmanager().is_some()
 }
 
-/// Like [`installed`], for a test: reports that it is skipped, and fails with `CI=true`.
+/// Like [`installed`], for a test: if false, reports that the test is skipped, or panics with `CI=true`.
 #[track_caller]
 pub fn available() -> bool {
     if installed() {
@@ -91,11 +92,11 @@ pub enum Status {
     Resolved,
 }
 
-/// One alert of one notification. A notification repeats the other alerts of its group that still fire.
+/// One alert of one notification. A notification repeats the other firing alerts of its group.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub received_at: Instant,
-    /// Receiver in Alertmanager's configuration to which it was routed.
+    /// Receiver in Alertmanager's configuration to which the alert was routed.
     pub receiver: String,
     pub status: Status,
     pub alertname: String,
@@ -103,12 +104,12 @@ pub struct Page {
     /// All labels, including those above.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Time at which it first fired in Prometheus, in RFC 3339.
+    /// Time at which the alert first fired in Prometheus, in RFC 3339.
     pub starts_at: String,
 }
 
 impl Page {
-    /// Time at which it began to fire, in seconds since the Unix epoch.
+    /// Returns the time at which the alert began to fire, in seconds since the Unix epoch.
     #[track_caller]
     pub fn began(&self) -> f64 {
         unix_seconds(&self.starts_at)
@@ -143,7 +144,7 @@ impl Page {
     }
 }
 
-/// Seconds since the Unix epoch of a time in RFC 3339, such as `2026-02-03T04:05:06.789Z`.
+/// Converts a time in RFC 3339, such as `2026-02-03T04:05:06.789Z`, to seconds since the Unix epoch.
 #[track_caller]
 pub fn unix_seconds(time: &str) -> f64 {
     let fields: Option<Vec<f64>> = time
@@ -151,7 +152,7 @@ pub fn unix_seconds(time: &str) -> f64 {
         .map(|time| time.split(['-', 'T', ':']).map(|field| field.parse().ok()).collect())
         .unwrap_or_default();
     let Some([year, month, day, hour, minute, second]) = fields.as_deref() else { panic!("not UTC: {time}") };
-    // Years that begin in March have their leap day at their end.
+    // If years begin in March, the leap day is their last day.
     let (year, month) = if *month > 2.0 { (*year, month - 3.0) } else { (year - 1.0, month + 9.0) };
     let leap_days = (year / 4.0).floor() - (year / 100.0).floor() + (year / 400.0).floor();
     let days = year * 365.0 + leap_days + ((153.0 * month + 2.0) / 5.0).floor() + day - 1.0 - 719_468.0;
@@ -167,7 +168,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts it.
+    /// Starts the receiver.
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
         let addr = listener.local_addr().unwrap();
@@ -180,7 +181,7 @@ impl Receiver {
                     if stopping.load(Ordering::SeqCst) {
                         break;
                     }
-                    // An incomplete notification is sent again.
+                    // Alertmanager sends an incomplete notification again.
                     if let Ok(new) = connection.and_then(|stream| notification(&stream)) {
                         pages.lock().unwrap().extend(new);
                     }
@@ -213,7 +214,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // Wakes up the thread.
+        // Wakes up the thread that accepts connections.
         let _ = TcpStream::connect(self.addr);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -252,23 +253,23 @@ fn notification(stream: &TcpStream) -> io::Result<Vec<Page>> {
     pages.ok_or_else(|| Error::other(format!("not a notification: {body}")))
 }
 
-/// Program that serves HTTP, and its files.
+/// Program that serves HTTP, with its files.
 struct Service {
-    /// Before the directory: fields are dropped in order, and the program must not outlive its files.
+    /// Declared before the directory: fields are dropped in order, and the program must not outlive its files.
     _process: Process,
     dir: TempDir,
     addr: SocketAddr,
 }
 
 impl Service {
-    /// Starts `program` in `dir` and waits until it is ready; `args` returns its arguments for its address.
+    /// Starts `program` in `dir` and waits until it is ready; `args` returns the arguments for a given address.
     #[track_caller]
     fn start(program: Option<PathBuf>, dir: TempDir, args: impl Fn(SocketAddr) -> Vec<String>) -> Self {
         let ready = |addr| request(addr, "GET", "/-/ready").is_ok_and(|answer| answer.status == 200);
         Self::start_until(ready, program, dir, args)
     }
 
-    /// The same with another test of whether it is ready.
+    /// Like [`Service::start`], with a different readiness check.
     #[track_caller]
     fn start_until(
         is_ready: impl Fn(SocketAddr) -> bool,
@@ -288,7 +289,7 @@ impl Service {
                     .args(["--log.level=warn".to_owned(), format!("--web.listen-address={addr}")])
                     .arg(format!("--web.external-url=http://{addr}"))
                     .current_dir(dir.path())
-                    // Its collector takes a fifth of the time with the default.
+                    // With the default, garbage collection takes a fifth of the CPU time.
                     .env("GOGC", "800")
                     .stdin(Stdio::null())
                     .stdout(output.try_clone().unwrap())
@@ -305,7 +306,7 @@ impl Service {
                 return Self { _process: process, dir, addr };
             }
             failure = fs::read_to_string(&output).unwrap_or_default();
-            // Another program took the port first: the only failure that is retried.
+            // Another program took the port first. This is the only failure that is retried.
             if !failure.contains("address already in use") {
                 break;
             }
@@ -369,14 +370,14 @@ impl Alertmanager {
         self.0.addr
     }
 
-    /// Returns its alerts: those of the API.
+    /// Returns the alerts in its API.
     #[track_caller]
     pub fn alerts(&self) -> Vec<Json> {
         let answer = request(self.addr(), "GET", "/api/v2/alerts").expect("Alertmanager answers");
-        serde_json::from_str(&answer.body).expect("the API answers in a list")
+        serde_json::from_str(&answer.body).expect("the API answers with a list")
     }
 
-    /// Sends alerts as Prometheus does, each a set of labels.
+    /// Sends alerts as Prometheus does. Each alert is a set of labels.
     #[track_caller]
     pub fn post(&self, alerts: &[Json]) {
         let alerts: Vec<_> = alerts.iter().map(|labels| json!({ "labels": labels })).collect();
@@ -407,19 +408,19 @@ impl Alertmanager {
     }
 }
 
-/// Configuration of a Prometheus.
+/// Configuration of a Prometheus server.
 #[derive(Default)]
 pub struct Builder {
     jobs: Vec<(String, SocketAddr, Duration)>,
     /// Labels of all targets of `jobs`.
     labels: BTreeMap<String, String>,
-    /// Further entries of `scrape_configs`.
+    /// Additional entries of `scrape_configs`.
     scrape_configs: Vec<Json>,
     rules: Vec<String>,
     alertmanager: Option<SocketAddr>,
     /// Global evaluation interval; 1 s by default.
     evaluation: Option<Duration>,
-    /// Further arguments of the program.
+    /// Additional command-line arguments.
     arguments: Vec<String>,
 }
 
@@ -459,7 +460,7 @@ impl Builder {
         self
     }
 
-    /// Adds a rule file, by its text. Rules are evaluated every second unless their group has another interval.
+    /// Adds a rule file with the given content. Rules are evaluated every second unless their group has another interval.
     pub fn rules(mut self, text: impl Into<String>) -> Self {
         self.rules.push(text.into());
         self
@@ -471,7 +472,8 @@ impl Builder {
         self
     }
 
-    /// Starts Prometheus and waits until it responds. It scrapes some seconds later: [`Prometheus::wait_ready`].
+    /// Starts Prometheus and waits until it responds. The first scrape takes place some seconds later; see
+    /// [`Prometheus::wait_ready`].
     #[track_caller]
     pub fn start(self) -> Prometheus {
         let dir = TempDir::new().expect("a temporary directory");
@@ -500,13 +502,13 @@ impl Builder {
             "scrape_configs": jobs.chain(self.scrape_configs.iter().cloned()).collect::<Vec<_>>(),
             "alerting": { "alertmanagers": [{ "static_configs": [{ "targets": alertmanagers }] }] },
         });
-        // JSON is YAML too.
+        // JSON is valid YAML.
         let service = serve(dir, &config.to_string(), &self.arguments);
         Prometheus { service, jobs: self.jobs, alertmanagers: alertmanagers.len() }
     }
 }
 
-/// Starts Prometheus with this configuration, which may name files in `dir`.
+/// Starts Prometheus with this configuration, which may refer to files in `dir`.
 #[track_caller]
 fn serve(dir: TempDir, config: &str, arguments: &[String]) -> Service {
     let file = dir.path().join("prometheus.yml");
@@ -528,10 +530,10 @@ fn target_file(dir: &Path, job: &str) -> PathBuf {
     dir.join(format!("target-{job}.json"))
 }
 
-/// Writes the address of a job's target. It keeps the label `instance` of its first address.
+/// Writes the address of a job's target. The label `instance` remains that of its first address.
 fn write_target(dir: &Path, job: &str, addr: SocketAddr, first: SocketAddr) {
     let groups = json!([{ "targets": [addr.to_string()], "labels": { "instance": first.to_string() } }]);
-    // Atomically, because Prometheus may read it at any time.
+    // Replaced atomically, because Prometheus may read the file at any time.
     let new = dir.join("target.new");
     fs::write(&new, groups.to_string()).unwrap();
     fs::rename(new, target_file(dir, job)).unwrap();
@@ -550,7 +552,7 @@ impl Prometheus {
         Builder::default()
     }
 
-    /// Starts it with a complete configuration. Relative paths in it start at `dir`.
+    /// Starts Prometheus with a complete configuration, in which paths are relative to `dir`.
     #[track_caller]
     pub fn start_with(config: &str, dir: TempDir) -> Self {
         Self { service: serve(dir, config, &[]), jobs: Vec::new(), alertmanagers: 0 }
@@ -561,21 +563,21 @@ impl Prometheus {
         self.service.addr
     }
 
-    /// Waits until [`Prometheus::readiness`] succeeds: about 10 s after the start.
+    /// Waits until [`Prometheus::readiness`] succeeds, which takes about 10 s after the start.
     #[track_caller]
     pub fn wait_ready(&self) {
         eventually_or_tell(LIMIT, "Prometheus to scrape and evaluate", || self.readiness());
     }
 
-    /// Succeeds if every target was scraped, every rule of a fast group was evaluated and Alertmanager is known; else returns
-    /// the progress.
+    /// Succeeds if every target has been scraped, every rule of a fast group has been evaluated and Alertmanager has been
+    /// discovered. Otherwise returns the progress.
     #[track_caller]
     pub fn readiness(&self) -> Result<(), String> {
         let list = |data: &Json, field: &str| data[field].as_array().cloned().unwrap_or_default();
         let targets = list(&self.api("targets?state=active"), "activeTargets");
         let scraped = targets.iter().filter(|target| target["health"] != "unknown").count();
         let groups = self.rule_groups();
-        // The first evaluation of a group is at any time within its interval.
+        // The first evaluation of a group can take place at any time within its interval.
         let fast =
             |group: &&Json| group["interval"].as_f64().is_some_and(|seconds| seconds <= LIMIT.as_secs_f64());
         let waiting = groups.iter().filter(fast).flat_map(|group| list(group, "rules"));
@@ -587,8 +589,8 @@ impl Prometheus {
         Err(format!("{scraped} targets scraped, {waiting} rules waiting, {known} Alertmanagers known"))
     }
 
-    /// Scrapes a job's target at another address from now on, with the same label `instance`, like a restarted
-    /// exporter. Returns after the first scrape there, up to 10 s later.
+    /// Moves a job's target to another address with the same label `instance`, as if the exporter had been restarted.
+    /// Returns after the first scrape there, up to 10 s later.
     #[track_caller]
     pub fn move_target(&self, job: &str, addr: SocketAddr) {
         let first = self.jobs.iter().find(|(name, ..)| name == job).expect("a job that is scraped").1;
@@ -602,13 +604,13 @@ impl Prometheus {
         });
     }
 
-    /// Evaluates an expression: the API's `data`, with `resultType` and `result`.
+    /// Evaluates an expression. Returns the API's `data`, with `resultType` and `result`.
     #[track_caller]
     pub fn query(&self, promql: &str) -> Json {
         self.api(&format!("query?query={}", escaped(promql)))
     }
 
-    /// Evaluates an expression over the duration `last`, with a value every `step`: the API's `data`.
+    /// Evaluates an expression over the duration `last`, with a value every `step`. Returns the API's `data`.
     #[track_caller]
     pub fn query_range(&self, promql: &str, last: Duration, step: Duration) -> Json {
         let now =
@@ -621,7 +623,7 @@ impl Prometheus {
         ))
     }
 
-    /// Returns the rule groups of the API.
+    /// Returns the rule groups in the API.
     #[track_caller]
     pub fn rule_groups(&self) -> Vec<Json> {
         self.api("rules")["groups"].as_array().cloned().unwrap_or_default()
@@ -633,7 +635,7 @@ impl Prometheus {
         self.api("alertmanagers")["activeAlertmanagers"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Returns the pending and firing alerts of the API.
+    /// Returns the pending and firing alerts in the API.
     #[track_caller]
     pub fn alerts(&self) -> Vec<Json> {
         self.api("alerts")["alerts"].as_array().cloned().unwrap_or_default()
@@ -644,7 +646,7 @@ impl Prometheus {
         self.service.logs()
     }
 
-    /// Returns the `data` of a response of `/api/v1/…`; panics on an error.
+    /// Returns the `data` of a response from `/api/v1/…`; panics on an error.
     #[track_caller]
     fn api(&self, path: &str) -> Json {
         let answer = request(self.addr(), "GET", &format!("/api/v1/{path}"))
@@ -655,7 +657,7 @@ impl Prometheus {
     }
 }
 
-/// Encodes a text for a query string.
+/// Percent-encodes text for a query string.
 fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut url, byte| {
         if byte.is_ascii_alphanumeric() {

@@ -1,7 +1,7 @@
 //! Child processes that never outlive this one.
 //!
-//! `Drop` ends a child, also if a test panics. With `setpriv --pdeathsig` (Linux), the kernel ends it when this process is
-//! killed. A process group of its own prevents that Ctrl-C in the terminal ends it before its owner.
+//! `Drop` ends a child even if a test panics. With `setpriv --pdeathsig` (Linux), the kernel ends it when this process is
+//! killed. Each child has its own process group, so Ctrl-C in the terminal does not end it before its owner.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Time limit after SIGTERM before SIGKILL is sent.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Interval at which the exit of a process is checked.
+/// Interval between checks of whether a process has exited.
 const PAUSE: Duration = Duration::from_millis(2);
 
 static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| find_program("setpriv"));
@@ -26,14 +26,14 @@ static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| find_program("setpr
 type Job = (Command, Sender<io::Result<Child>>);
 
 /// Thread that starts all children. The kernel sends the parent's death signal when the *thread* that started the child
-/// ends, so it can't be the thread of a test, which may pass a server to another thread.
+/// ends, so it must not be the thread of a test, which may pass a server to another thread.
 static SPAWNER: LazyLock<Sender<Job>> = LazyLock::new(|| {
     let (jobs, inbox) = channel::<Job>();
     thread::Builder::new()
         .name("spawner".to_owned())
         .spawn(move || {
             for (mut command, reply) in inbox {
-                // If the requester has panicked meanwhile, the child has no owner and is dropped.
+                // If the requester has panicked in the meantime, the child has no owner and is dropped.
                 if let Err(unwanted) = reply.send(command.spawn())
                     && let Ok(mut child) = unwanted.0
                 {
@@ -57,7 +57,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 /// Running child process; ended on drop.
 pub struct Process {
     child: Child,
-    /// Signal that ends it: SIGKILL, or SIGTERM for a program that has to end its own children.
+    /// Signal that ends the process: SIGKILL, or SIGTERM for a program that must end its own children.
     end: Signal,
 }
 
@@ -79,7 +79,7 @@ impl Process {
         Ok(Self { child, end })
     }
 
-    /// Returns the child, for its streams.
+    /// Returns the child, for access to its streams.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -114,7 +114,7 @@ impl Process {
         }
     }
 
-    /// Sends SIGKILL, which ends a stopped process too, and waits for the exit.
+    /// Sends SIGKILL, which also ends a stopped process, and waits for the exit.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();

@@ -1,11 +1,11 @@
 //! Lua scripts that run for a given time.
 //!
-//! The bodies are constant and the time is an argument, so a script has one SHA1 for all durations. The time
-//! is that of the server, so the speed of the machine does not matter.
+//! The bodies are constant and the time is an argument, so a script has the same SHA1 for all durations. The time is
+//! measured by the server's clock, so the speed of the machine does not matter.
 //!
-//! There are two clocks. `TIME` is exact on Redis 6.2 and 7.0; newer servers (Redis 7.2, Valkey) freeze it while a
-//! script runs, up to the moment the script passes `lua-time-limit`. `os.clock`, which only those have, counts the
-//! server's CPU time: the same on an idle machine; otherwise the script runs longer.
+//! There are two clocks. `TIME` is exact on Redis 6.2 and 7.0; newer servers (Redis 7.2, Valkey) freeze it while a script
+//! runs, until the script exceeds `lua-time-limit`. `os.clock`, which only the newer servers have, counts the server's CPU
+//! time. On an idle machine this equals elapsed time; otherwise the script runs longer.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ return 1
 /// Name of the function in [`BUSY_LIBRARY`].
 pub const BUSY_FUNCTION: &str = "busy_loop";
 
-/// The same as a function library, for servers that have functions.
+/// [`BUSY_LOOP`] as a function library, for servers that support functions.
 pub const BUSY_LIBRARY: &str = "\
 #!lua name=busy
 local function busy_loop(keys, args)

@@ -21,10 +21,10 @@ use super::process::{Process, find_program};
 use super::tls::Certificates;
 use super::wait::eventually_or_tell;
 
-/// Time limit for a server to start or to stop.
+/// Time limit for starting and for stopping a server.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Maximum number of ports that are tried for a server.
+/// Maximum number of ports to try for a server.
 const TRIES: u32 = 5;
 
 /// Supported server.
@@ -51,7 +51,7 @@ impl Kind {
         Self::Valkey90,
     ];
 
-    /// True if tests use the server only with `SERVERS=all`, which `CI` implies.
+    /// True if tests use the server only with `SERVERS=all`, which is implied by `CI`.
     fn is_optional(self) -> bool {
         matches!(self, Self::Redis74 | Self::Redis82 | Self::Valkey81 | Self::Valkey90)
     }
@@ -62,7 +62,8 @@ impl Kind {
         !self.is_optional() || std::env::var_os("SERVERS").is_some_and(|value| value == "all") || is_set("CI")
     }
 
-    /// Returns the path of the server's program, if installed: from the environment, otherwise from `scripts/setup.sh`.
+    /// Returns the path of the server's program, if it is installed. The environment takes precedence over
+    /// `scripts/setup.sh`.
     pub fn binary(self) -> Option<PathBuf> {
         static REDIS_70: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
             find_program("redis-server").filter(|program| {
@@ -87,13 +88,13 @@ impl Kind {
         matches!(self, Self::Valkey81 | Self::Valkey90 | Self::Valkey91)
     }
 
-    /// True if the server has functions (FCALL, FUNCTION STATS).
+    /// True if the server supports functions (FCALL, FUNCTION STATS).
     pub fn has_functions(self) -> bool {
         self != Self::Redis62
     }
 
-    /// True if the installed build of the server supports TLS. Such a build rejects TLS without a certificate because of the
-    /// certificate; others reject the setting.
+    /// True if the installed build of the server supports TLS. Without a certificate, such a build reports the missing
+    /// certificate, whereas other builds reject the setting.
     pub fn has_tls(self) -> bool {
         let Some(program) = self.binary() else { return false };
         let output =
@@ -118,7 +119,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Finds a program in the directory into which `scripts/setup.sh` installs.
+/// Finds a program in the directory that `scripts/setup.sh` installs into.
 fn cached(program: &str) -> Option<PathBuf> {
     Some(cache::folder()?.join("servers").join(program)).filter(|file| file.is_file())
 }
@@ -184,24 +185,24 @@ macro_rules! on_each_server {
     )+};
 }
 
-/// Returns a loopback port on which nothing listens, and that is no [`Server`]'s.
+/// Returns a loopback port on which nothing listens and that is not reserved for a [`Server`].
 ///
-/// It is below the kernel's range of ports for outgoing connections. In that range, a client that keeps connecting to the
-/// port of a stopped server could get that port as its own and connect to itself.
+/// The port is below the kernel's range of ports for outgoing connections. In that range, a client that keeps connecting to
+/// the port of a stopped server could get that port as its own and connect to itself.
 pub fn free_port() -> u16 {
     reserve_port().0
 }
 
-/// Reservation of a port, which other processes respect too: an abstract socket with its number. A server may be down for a
-/// while, and has to find its port free then.
+/// Reservation of a port across processes: an abstract socket named after the port. The port must remain free while its
+/// server is down.
 type Reservation = UnixDatagram;
 
-/// Returns a free port, and its reservation.
+/// Returns a free port and its reservation.
 fn reserve_port() -> (u16, Reservation) {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Concurrent processes begin at different ports.
+    // Concurrent processes start their search at different ports.
     let begin = std::process::id().wrapping_mul(131);
     (0..COUNT)
         .map(|_| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
@@ -228,7 +229,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a line to the configuration file. Later lines win.
+    /// Adds a line to the configuration file. Later lines take precedence.
     pub fn config(mut self, line: impl Into<String>) -> Self {
         self.config.push(line.into());
         self
@@ -252,13 +253,13 @@ impl Builder {
         self
     }
 
-    /// Listens on a unix socket too.
+    /// Also listens on a unix socket.
     pub fn unix_socket(mut self) -> Self {
         self.unix_socket = true;
         self
     }
 
-    /// Listens with TLS on a second port. A client's certificate is checked if it shows one; require it with
+    /// Listens with TLS on a second port. A client certificate is verified if the client presents one. To require one, use
     /// `config("tls-auth-clients yes")`.
     pub fn tls(mut self, certificates: &Certificates) -> Self {
         self.tls = true;
@@ -291,7 +292,7 @@ impl Builder {
                 }
                 Err(log) => failure = log,
             }
-            // Another program took the port first: the only failure that is retried.
+            // Another program took the port first. This is the only failure that is retried.
             if !failure.contains("Address already in use") {
                 break;
             }
@@ -310,7 +311,7 @@ impl Builder {
             "appendonly no".to_owned(),
         ];
         if self.kind.has_functions() {
-            // Servers before 7.0 always permit DEBUG and do not know this setting.
+            // Servers before 7.0 always permit DEBUG and do not have this setting.
             lines.push("enable-debug-command local".to_owned());
         }
         if self.unix_socket {
@@ -327,7 +328,7 @@ impl Builder {
     }
 }
 
-/// Starts the server's process with the configuration file in `dir`. It is ready some time later.
+/// Starts the server's process with the configuration file in `dir`. Returns before the server is ready.
 fn launch(binary: &Path, dir: &Path, args: &[String], env: &[(String, String)]) -> Process {
     Process::start(binary, Signal::SIGKILL, |command| {
         let output = fs::File::options().create(true).append(true).open(dir.join("output.log")).unwrap();
@@ -343,8 +344,8 @@ fn launch(binary: &Path, dir: &Path, args: &[String], env: &[(String, String)]) 
     .unwrap_or_else(|error| panic!("{} can't be run: {error}", binary.display()))
 }
 
-/// Waits until the server's own log, from `offset` on, reports that it accepts connections. A reply at its port is no proof:
-/// another server may have taken the port first.
+/// Waits until the server's own log, from `offset` on, reports that it accepts connections. A reply at its port is not
+/// sufficient, because another server may have taken the port first.
 #[track_caller]
 fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<(), String> {
     let unread = || {
@@ -364,7 +365,7 @@ fn wait_until_ready(process: &mut Process, log: &Path, offset: usize) -> Result<
 /// Running server; ended on drop.
 #[must_use = "the server ends when this is dropped"]
 pub struct Server {
-    /// Before the directory: fields are dropped in order, and the server must not outlive its files.
+    /// Declared before the directory: fields are dropped in order, and the server must not outlive its files.
     process: Process,
     dir: TempDir,
     kind: Kind,
@@ -377,7 +378,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with its defaults (no persistence, log in its directory).
+    /// Starts a server with the default configuration (no persistence, log in its directory).
     #[track_caller]
     pub fn start(kind: Kind) -> Self {
         Self::builder(kind).start()
@@ -471,7 +472,7 @@ impl Server {
         self.process.kill();
     }
 
-    /// Stops the process (SIGSTOP): the kernel still accepts connections, but the server does not respond.
+    /// Stops the process (SIGSTOP). The kernel still accepts connections, but the server does not respond.
     pub fn pause(&mut self) {
         self.process.signal(Signal::SIGSTOP);
     }
@@ -481,7 +482,8 @@ impl Server {
         self.process.signal(Signal::SIGCONT);
     }
 
-    /// Leaves the processor to others first, for an endless script while a test looks at something else. Does nothing without `renice`.
+    /// Lowers the server's CPU priority, for an endless script that runs while a test observes something else. Does nothing
+    /// without `renice`.
     pub fn give_way(&self) {
         let _ = Command::new("renice")
             .args(["-n", "5", "-p", &self.pid().to_string()])
@@ -489,8 +491,8 @@ impl Server {
             .status();
     }
 
-    /// Starts the server again, on the same port and in the same directory, and waits until it serves. One that still
-    /// runs is killed first.
+    /// Starts the server again, on the same port and in the same directory, and waits until it serves. A server that is
+    /// still running is killed first.
     #[track_caller]
     pub fn restart(&mut self) {
         let log = self.log_path();

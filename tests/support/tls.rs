@@ -23,7 +23,7 @@ impl Default for Certificates {
 }
 
 impl Certificates {
-    /// Creates them.
+    /// Creates the authority and the certificates.
     pub fn new() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let mut params = params(&[], "test authority");
@@ -43,7 +43,7 @@ impl Certificates {
         made
     }
 
-    /// Signs a certificate for a party; the files are `NAME.pem` and `NAME.key`.
+    /// Issues a certificate, written to `NAME.pem` and `NAME.key`.
     pub fn issue(&self, name: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, expired: bool) {
         let key = KeyPair::generate().unwrap();
         let mut params = params(names, name);
@@ -57,8 +57,8 @@ impl Certificates {
         std::fs::write(self.file(format!("{name}.key")), key.serialize_pem()).expect("a PEM file");
     }
 
-    /// Replaces the server's certificate by one in the form of X.509 version 1, which has no extensions. Its signature is
-    /// not valid any more.
+    /// Replaces the server's certificate with one in X.509 version 1 format, which has no extensions. Its signature is no
+    /// longer valid.
     pub fn downgrade_server(&self) {
         let pem = std::fs::read_to_string(self.server_cert()).expect("a PEM file");
         let lines = pem.lines().filter(|line| !line.starts_with('-'));
@@ -72,7 +72,8 @@ impl Certificates {
         std::fs::write(self.server_cert(), text).expect("a PEM file");
     }
 
-    /// Replaces the server's certificate by a self-signed one that is a CA, as `openssl req -x509` makes it. Returns its path.
+    /// Replaces the server's certificate with a self-signed CA certificate, like those of `openssl req -x509`. Returns its
+    /// path.
     pub fn self_sign_server(&self, expired: bool) -> PathBuf {
         let key = KeyPair::generate().unwrap();
         let mut params = params(&["localhost"], "self-signed");
@@ -118,7 +119,7 @@ impl Certificates {
     }
 }
 
-/// Splits DER into elements: tag, content, and the whole element.
+/// Splits DER into elements, each as its tag, its content and the whole element.
 fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     let mut found = Vec::new();
     while der.len() > 1 {
@@ -136,7 +137,7 @@ fn elements(mut der: &[u8]) -> Vec<(u8, &[u8], &[u8])> {
     found
 }
 
-/// DER sequence of this content.
+/// Encodes content as a DER sequence.
 fn sequence(content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).expect("a short certificate").to_be_bytes();
     [&[0x30, 0x82], &length[..], content].concat()

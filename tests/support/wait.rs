@@ -1,4 +1,4 @@
-//! Waiting for a condition, and checking that one stays true.
+//! Waits for conditions, and checks that conditions stay true.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Interval between checks of a condition.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Checks repeatedly that a condition holds for `time`. Panics with `what` and the state at its first breach.
+/// Checks repeatedly that a condition holds for `time`. Panics with `what` and the state when it first fails.
 #[track_caller]
 pub fn stays_true<S: std::fmt::Display>(time: Duration, what: &str, check: impl Fn() -> Result<(), S>) {
     let start = Instant::now();
@@ -27,7 +27,7 @@ pub fn eventually<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> O
     eventually_or_tell(limit, what, || attempt().ok_or("not yet"))
 }
 
-/// Like [`eventually`], for an attempt that otherwise returns a state: the panic shows the last one.
+/// Like [`eventually`], for an attempt that returns a state on failure; the panic message contains the last one.
 #[track_caller]
 pub fn eventually_or_tell<T, S: std::fmt::Display>(
     limit: Duration,
@@ -44,8 +44,7 @@ pub fn eventually_or_tell<T, S: std::fmt::Display>(
     }
 }
 
-/// Programs that wanted to run in the last minute, per processor of this machine; at least 1. A time limit is multiplied by it where a
-/// delay is what a test is about.
+/// Load average of the last minute per processor, at least 1. Tests of delays multiply their time limits by it.
 #[must_use]
 pub fn load_per_core() -> f64 {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

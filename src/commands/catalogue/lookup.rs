@@ -1,4 +1,4 @@
-//! `redis-script-exporter catalogue lookup`: names of scripts by their SHA1, without a server.
+//! `redis-script-exporter catalogue lookup`: looks up the names of scripts by SHA1, without a server.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -11,25 +11,25 @@ use crate::script::{Bundled, Catalogue, Identity, Origin, Owner, Sha1Digits};
 
 use super::CatalogueError;
 
-/// Maximum size of a text on standard input.
+/// Maximum size of the text on standard input, in bytes.
 const MAX_INPUT: u64 = 64 << 20;
 
-/// Minimum number of digits of a SHA1 that are looked up.
+/// Minimum number of digits of an abbreviated SHA1.
 const MIN_DIGITS: usize = 8;
 
-/// Exit code if nothing in the input is a SHA1.
+/// Exit code if the input contains no SHA1.
 const EXIT_NOTHING: u8 = 2;
 
-/// Catalogues that are searched.
+/// Catalogues to search.
 struct Names {
     files: Catalogue,
     bundled: Option<Bundled>,
 }
 
-/// Names the scripts in `args`, or those that `input` mentions; prints them to `out`.
+/// Looks up the scripts in `args`, or those that `input` mentions, and prints their names to `out`.
 ///
 /// # Errors
-/// A word that is no SHA1, a directory that cannot be read, or failed input or output.
+/// An argument is not a SHA1, a directory cannot be read, or input or output fails.
 pub(super) fn run(
     cli: &Cli,
     args: &LookupArgs,
@@ -52,7 +52,7 @@ pub(super) fn run(
     let (mut known, mut unknown) = (0_usize, 0_usize);
     for mention in &mentions {
         let lines = names.lines(mention);
-        // Digits and arguments in a text may be anything; those that were asked for are scripts.
+        // Digits and arguments in text may be anything. Those given on the command line are scripts.
         let is_certain = matches!(mention, Mention::Script(_)) || !is_text;
         if lines.is_empty() && !is_certain {
             continue;
@@ -69,7 +69,7 @@ pub(super) fn run(
         }
     }
     if known + unknown == 0 {
-        writeln!(out, "no SHA1 of a script in the input")?;
+        writeln!(out, "the input contains no SHA1 of a script")?;
         return Ok(ExitCode::from(EXIT_NOTHING));
     }
     if unknown > 0 {
@@ -83,7 +83,7 @@ pub(super) fn run(
     Ok(ExitCode::from(u8::from(unknown > 0)))
 }
 
-/// Parses a word of the command line: a SHA1, its first digits, or the label of a cut body.
+/// Parses an argument of the command line: a SHA1, its first digits, or the label of a truncated body.
 fn mention(word: &str) -> Result<Mention, CatalogueError> {
     if let Some(script) = Identity::from_sha1(word.as_bytes(), Origin::Server) {
         return Ok(Mention::Script(script));
@@ -108,7 +108,7 @@ fn shown(mention: &Mention) -> String {
 }
 
 impl Names {
-    /// Returns a line for each library and file that has the script.
+    /// Returns a line for each library and file that contains the script.
     fn lines(&self, mention: &Mention) -> Vec<String> {
         match mention {
             Mention::Script(script) | Mention::Argument(script) => self.of_script(script, false),

@@ -1,5 +1,5 @@
-//! `redis-script-exporter catalogue`: writes the scripts of a server or of a recording as files for `--script.dir`; `lookup.rs`
-//! is `catalogue lookup`.
+//! `redis-script-exporter catalogue`: writes the scripts of a server or of a recording to files for `--script.dir`. `lookup.rs`
+//! implements `catalogue lookup`.
 
 mod lookup;
 
@@ -27,13 +27,13 @@ use crate::script::{Call, Library, ScriptCommand, Sha1Digits};
 /// Maximum time for a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Number of slow log entries that are requested.
+/// Maximum number of requested slow log entries.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Size of all scripts above which no more are taken, in bytes: a server may have any number.
+/// Total size of the scripts, in bytes, at which no more are accepted. A server may have any number of scripts.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Maximum size of a recording.
+/// Maximum size of a recording, in bytes.
 const MAX_RECORDING: u64 = 512 << 20;
 
 /// Failure of the subcommand.
@@ -50,28 +50,28 @@ pub(crate) enum CatalogueError {
         "catalogue lookup: {0:?} is not a SHA1, at least 8 digits of one, or ~ and 12 digits; for a text use standard input"
     )]
     NoScript(String),
-    /// A directory of `--script.dir`.
+    /// Error of a directory given by `--script.dir`.
     #[error(transparent)]
     ScriptDir(#[from] ScriptDirError),
-    /// Flags of the connection.
+    /// Invalid connection flag.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Certificate files.
+    /// Invalid certificate file.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// TLS handshake.
+    /// The TLS handshake fails.
     #[error(transparent)]
     Handshake(TlsFailure),
-    /// No connection.
+    /// The connection fails.
     #[error("the server is unreachable: {0}")]
     Dial(#[from] DialError),
     /// The password cannot be read.
     #[error("{0}")]
     Password(String),
-    /// No reply in time.
+    /// The server does not reply in time.
     #[error("the server did not reply within 10 s; it may be blocked by a script, so try again later")]
     Timeout,
-    /// Unexpected reply.
+    /// A command fails.
     #[error("{command}: {failure}")]
     Failed {
         /// Command that was sent.
@@ -79,7 +79,7 @@ pub(crate) enum CatalogueError {
         /// Failure of the command.
         failure: CommandError,
     },
-    /// A reply of an unknown form.
+    /// A reply has an unknown format.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A file cannot be read or written.
@@ -87,10 +87,10 @@ pub(crate) enum CatalogueError {
     File {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Some files exist with another content.
+    /// Some files exist with different content.
     #[error("{0} files exist with different content and were not overwritten")]
     Conflicts(usize),
     /// No script was found.
@@ -98,13 +98,13 @@ pub(crate) enum CatalogueError {
         "no script found; the slow log contains only slow scripts, and MONITOR shows scripts when clients load them"
     )]
     Empty,
-    /// Standard output.
+    /// Error of standard input or output.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
 
 impl CatalogueError {
-    /// True if the flags are invalid.
+    /// Returns true if the flags are invalid.
     #[must_use]
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
@@ -119,25 +119,25 @@ impl CatalogueError {
     }
 }
 
-/// Scripts that were found.
+/// Collected scripts.
 #[derive(Debug, Default)]
 struct Scripts {
     /// Bodies by file name without extension.
     bodies: BTreeMap<String, Vec<u8>>,
     /// Reasons why some scripts are missing.
     notes: BTreeSet<String>,
-    /// Size of all bodies.
+    /// Total size of the bodies, in bytes.
     bytes: usize,
 }
 
 impl Scripts {
-    /// True if no more scripts are taken.
+    /// Returns true if no more scripts are accepted.
     fn is_full(&self) -> bool {
         self.bytes >= MAX_BYTES
     }
 
     fn add(&mut self, body: Vec<u8>) {
-        // Names of libraries consist of letters, digits and _ (documentation of FUNCTION LOAD).
+        // Library names consist of letters, digits and _ (documentation of FUNCTION LOAD).
         let library = Library::parse(&body).map(|library| library.name);
         let name = library.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
         if self.is_full() {
@@ -147,15 +147,18 @@ impl Scripts {
         let replaced = self.bodies.insert(name.unwrap_or_else(|| Sha1Digits::of(&body).to_string()), body);
         self.bytes = self.bytes.saturating_sub(replaced.map_or(0, |body| body.len()));
         if self.is_full() {
-            self.notes.insert(format!("further scripts were left out: there are {} MiB", MAX_BYTES >> 20));
+            self.notes.insert(format!(
+                "further scripts were skipped: the limit of {} MiB is reached",
+                MAX_BYTES >> 20
+            ));
         }
     }
 }
 
-/// Runs the subcommand, or the one below it.
+/// Runs `catalogue` or its subcommand.
 ///
 /// # Errors
-/// As those of [`export`] and [`lookup::run`].
+/// Same as [`export`] and [`lookup::run`].
 pub(crate) async fn run(
     cli: &Cli,
     args: &CatalogueArgs,
@@ -168,11 +171,11 @@ pub(crate) async fn run(
     }
 }
 
-/// Collects scripts from the sources in `args`, and writes them. Prints the files to `out`, and the reasons why scripts are
-/// missing to `notes`.
+/// Collects scripts from the sources in `args` and writes them to files. Prints the file names to `out`, and the reasons why
+/// scripts are missing to `notes`.
 ///
 /// # Errors
-/// Invalid flags, a failed command, or a file that cannot be read or written.
+/// A flag is invalid, a command fails, or a file cannot be read or written.
 async fn export(
     cli: &Cli,
     args: &CatalogueArgs,
@@ -189,7 +192,7 @@ async fn export(
         let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
         let is_source = embedded::is_known(extension);
         let limit = if is_source { embedded::MAX_SIZE } else { MAX_RECORDING };
-        // Blocks on a pipe until it ends, as the user may interrupt it.
+        // Blocks until the end of a pipe; the user can interrupt the program.
         let recording = File::open(path).and_then(|file| files::read(file, limit));
         let recording = recording.map_err(|source| CatalogueError::File { path: path.clone(), source })?;
         if !is_source {
@@ -199,7 +202,7 @@ async fn export(
             continue;
         }
         let source = String::from_utf8_lossy(&recording);
-        // The user may interrupt it.
+        // No time limit, because the user can interrupt the program.
         let found = embedded::scripts(extension, &source, &mut || false).map_err(io::Error::other);
         for script in found.map_err(|source| CatalogueError::File { path: path.clone(), source })? {
             if script.is_template() {
@@ -229,7 +232,7 @@ async fn export(
     write(&args.output, &scripts.bodies, out)
 }
 
-/// Writes each body to a file of its own. Existing files are never overwritten.
+/// Writes each body to its own file. Existing files are never overwritten.
 fn write(
     folder: &Path,
     bodies: &BTreeMap<String, Vec<u8>>,
@@ -263,7 +266,7 @@ fn write(
     if conflicts > 0 { Err(CatalogueError::Conflicts(conflicts)) } else { Ok(()) }
 }
 
-/// True if a file has this content.
+/// Returns true if a file has this content.
 fn has_content(path: &Path, content: &[u8]) -> io::Result<bool> {
     let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
     match File::open(path).and_then(|file| files::read(file, size)) {
@@ -330,7 +333,7 @@ async fn collect(
     Ok(())
 }
 
-/// Sends a command, and returns its reply; `None`, with a note, if the server does not support or permit it.
+/// Sends a command and returns its reply. If the server does not support or permit the command, adds a note and returns `None`.
 async fn send(
     connection: &mut Connection,
     command: Command,

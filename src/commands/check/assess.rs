@@ -1,4 +1,4 @@
-//! From the replies of a server to its part of the report. Pure.
+//! Converts the replies of a server into its part of the report. Pure.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::shell::{admin_cli, redis_cli};
 use crate::text::clean;
 use crate::watch::StateKind;
 
-/// Assesses the replies of a server. Slow calls that ended longer than `since` ago are left out.
+/// Assesses the replies of a server. Slow calls that ended longer than `since` ago are ignored.
 pub(super) fn assess(
     config: &TargetConfig,
     names: &Catalogue,
@@ -60,7 +60,7 @@ pub(super) fn assess(
     }
 }
 
-/// Facts without command lines.
+/// Returns the facts without command lines.
 fn facts<'a>(
     config: &'a TargetConfig,
     names: &Catalogue,
@@ -117,7 +117,7 @@ fn problems(facts: &Facts<'_>) -> Vec<Problem> {
     problems
 }
 
-/// Value of `kill` in the report if the guard's user may not kill.
+/// Value of `kill` in the report if the guard's user is not permitted to kill.
 const NOT_GRANTED: &str = "not_granted";
 
 fn guard(config: &TargetConfig, admin_cli: &str, result: &ProbeResult) -> Option<GuardReport> {
@@ -143,7 +143,7 @@ fn guard(config: &TargetConfig, admin_cli: &str, result: &ProbeResult) -> Option
     })
 }
 
-/// Returns the condition with the catalogue's name of the function that runs.
+/// Returns the condition with the name of the running function from the catalogue.
 fn named(condition: &Condition, names: &Catalogue) -> Condition {
     let mut condition = condition.clone();
     if let Condition::Busy { running: Some(running), .. } = &mut condition {
@@ -152,7 +152,7 @@ fn named(condition: &Condition, names: &Catalogue) -> Condition {
     condition
 }
 
-/// Returns true if the slow log has entries and none is in a known format.
+/// Returns true if the slow log has entries but none is in a known format.
 fn is_unreadable(result: &ProbeResult) -> bool {
     result.slowlog.as_ref().is_some_and(|reply| reply.malformed > 0 && reply.entries.is_empty())
 }

@@ -1,8 +1,9 @@
-//! `redis-script-exporter check`: looks at servers once and reports blockages, slow scripts, missing permissions and unsafe
-//! settings, each with its remedy.
+//! `redis-script-exporter check`: examines servers once and reports blocked servers, slow scripts, missing permissions and unsafe
+//! settings, each with a remedy.
 //!
-//! `probe` sends the commands (the only part with I/O), `assess` and `slow` turn the replies into the `report`, and `text`
-//! prints it. The problems come from [`diagnosis`](crate::diagnosis). Only the read-only commands of the exporter are sent; for a guard, MULTI queues a kill and DISCARD drops it.
+//! `probe` sends the commands and is the only part with I/O. `assess` and `slow` turn the replies into the `report`, and `text`
+//! prints it. The problems come from [`diagnosis`](crate::diagnosis). Only the read-only commands of the exporter are sent. For a
+//! guard, a kill is also queued with MULTI and dropped with DISCARD.
 
 mod assess;
 mod probe;
@@ -27,7 +28,7 @@ use crate::fleet::discovery;
 use crate::notify::trial;
 use crate::script::Catalogue;
 
-/// Checks the configured servers and prints the report. The exit code is its status.
+/// Checks the configured servers and prints the report. Returns the exit code of the report.
 pub(crate) fn run(config: Config, flags: CheckFlags) -> Result<ExitCode, CommandError> {
     let Config { mut targets, discoveries, script_dirs, script_bundled, reply_memory, notify, .. } = config;
     let (shard, mut in_other_shards) = (config.shard, config.in_other_shards);
@@ -83,7 +84,7 @@ fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Prints a report. The stream strips colours where they are not wanted.
+/// Prints a report. The stream strips colours if necessary.
 fn print(report: &Report, format: CheckFormat, out: &mut impl Write) -> io::Result<()> {
     match format {
         CheckFormat::Text => text::print(report, out)?,

@@ -20,30 +20,30 @@ use crate::watch::{Outage, OutageReason};
 /// Sections of INFO that are read.
 const SECTIONS: &[&str] = &["server", "replication", "errorstats"];
 
-/// Number of slow log entries that are read, the newest ones. An entry has at most 4 KiB, so the reply stays far below its
-/// limit.
+/// Maximum number of slow log entries to read; the newest are read. An entry has at most 4 KiB, so the reply stays far below the
+/// limit for replies.
 pub(super) const MAX_ENTRIES: usize = 1000;
 
 /// Time without a reply after which the user is notified.
 const NOTICE_AFTER: Duration = Duration::from_secs(1);
 
-/// Minimum time for a BUSY server to name its function, also when the time of the check is used up.
+/// Minimum time to wait for a BUSY server to name its function, even after the time limit of the check.
 const NAMING_TIME: Duration = Duration::from_secs(2);
 
 /// Outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CommandOutcome {
-    /// The server answers it.
+    /// The server answers the command.
     Works,
-    /// The user may not run it.
+    /// The user is not permitted to run the command.
     NotPermitted,
-    /// The server does not know it: a managed service has disabled it, or it is renamed.
+    /// The server does not know the command: a managed service has disabled it, or it is renamed.
     Unknown,
-    /// Servers of this version do not have it.
+    /// Servers of this version do not support the command.
     NotSupported,
-    /// The connection is closed at it.
+    /// The connection is closed when the command is sent.
     Closed,
-    /// Another error, or a reply of another form.
+    /// Another error, or a reply in an unexpected format.
     Error(String),
 }
 
@@ -62,17 +62,17 @@ pub(super) struct ProbeResult {
     pub(super) slowlog_length: Option<u64>,
     /// The newest entries; `None` if SLOWLOG GET is not available.
     pub(super) slowlog: Option<SlowlogReply>,
-    /// Number of addresses of the host name, of one family.
+    /// Number of addresses of the host name in one address family.
     pub(super) addresses: usize,
-    /// Longest time that a reply took.
+    /// Longest response time.
     pub(super) longest_reply: Duration,
-    /// Guard, if there is one and the server answers.
+    /// Result of testing the guard, if there is one and the server answers.
     pub(super) guard: Option<Result<KillGrant, String>>,
-    /// Time at the end by the server's clock; by ours where the server did not report its own.
+    /// Time at the end of the probe, by the server's clock, or by the local clock if the server did not report its time.
     pub(super) now: Unix,
 }
 
-/// Probes one server for at most `limit`. `on_wait` is called once if a reply takes long.
+/// Probes one server for at most `limit`. `on_wait` is called once if a reply takes a long time.
 pub(super) async fn probe(
     config: &TargetConfig,
     tls: Option<&TlsSetup>,
@@ -118,7 +118,7 @@ pub(super) async fn probe(
     probe.result
 }
 
-/// A probe of one server.
+/// Probe of one server.
 struct Probe<'a> {
     config: &'a TargetConfig,
     tls: Option<&'a TlsSetup>,
@@ -127,11 +127,11 @@ struct Probe<'a> {
     clock: Clock,
     /// Maximum duration of the whole probe.
     limit: Duration,
-    /// End of that duration.
+    /// Latest time at which the probe ends.
     deadline: Instant,
-    /// Called when a reply takes long.
+    /// Called when a reply takes a long time.
     on_wait: &'a (dyn Fn(&str) + Sync),
-    /// True once `on_wait` was called.
+    /// True once `on_wait` has been called.
     is_notified: bool,
     result: ProbeResult,
 }
@@ -141,7 +141,7 @@ impl Probe<'_> {
     async fn run(&mut self) -> Result<(), Condition> {
         let mut connection = self.connect().await?;
         self.log_in(&mut connection).await?;
-        // First, because a BUSY server does not count it as a BUSY error.
+        // Sent first because a BUSY server does not count it as a BUSY error.
         self.ask(&mut connection, Command::Transaction).await?;
         self.ask(&mut connection, Command::Ping).await?;
         self.ask(&mut connection, Command::SetName).await?;
@@ -165,10 +165,10 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// Tests on a connection of its own whether the user of the guard may kill; no kill is executed.
+    /// Tests on a separate connection whether the guard's user is permitted to kill. No kill is executed.
     ///
     /// # Errors
-    /// The reason for which it can't be tested.
+    /// Returns the reason if it can't be tested.
     async fn kill_grant(mut self) -> Result<KillGrant, String> {
         let in_words = |condition| match condition {
             Condition::Unauthorized(text) => format!("the server rejects the user or the password: {text}"),
@@ -237,7 +237,7 @@ impl Probe<'_> {
 
     async fn read_info(&mut self, connection: &mut Connection) -> Result<(), Condition> {
         let mut rejected = BTreeSet::new();
-        // Before 7.0 INFO accepts only one section.
+        // Before 7.0, INFO accepts only one section.
         for section in SECTIONS.chunks(1) {
             let command = Command::Info(section);
             let Some(reply) = self.ask(connection, command).await? else {
@@ -256,7 +256,7 @@ impl Probe<'_> {
             && !rejected.is_empty()
         {
             info.rejected = rejected;
-            // Without the section "server" INFO counts as unavailable.
+            // Without the section "server", INFO is considered unavailable.
             if !info.rejected.contains("server")
                 && let Some(outcome @ CommandOutcome::Error(_)) = self.outcome(Command::Info(&[]))
             {
@@ -267,7 +267,7 @@ impl Probe<'_> {
     }
 
     async fn read_settings(&mut self, connection: &mut Connection) -> Result<(), Condition> {
-        // Servers of an unknown version get the form that all versions accept.
+        // Servers of an unknown version receive the form that all versions accept.
         let several = self.major().is_some_and(|major| major >= 7);
         let parameters = if several { Settings::PARAMETERS } else { Settings::PARAMETERS_BEFORE_7 };
         for chunk in parameters.chunks(if several { parameters.len() } else { 1 }) {
@@ -319,7 +319,7 @@ impl Probe<'_> {
                 }
                 ErrorReply::Other { text } => CommandOutcome::Error(text),
             },
-            // SLOWLOG GET is the last command, so the connection is not needed any more.
+            // SLOWLOG GET is the last command, so the connection is no longer needed.
             Err(failure @ (CommandError::ReplyTooLarge { .. } | CommandError::OverBudget { .. }))
                 if matches!(command, Command::SlowlogGet(_)) =>
             {
@@ -335,10 +335,10 @@ impl Probe<'_> {
         Ok(None)
     }
 
-    /// Connects again after the connection was lost at a command. A proxy may accept others.
+    /// Connects again after the connection was lost at a command. A proxy may accept other commands.
     ///
     /// # Errors
-    /// The loss of the connection, unless PING is answered; or the failure of the new connection.
+    /// Returns the loss of the connection if PING is not answered, or the failure of the new connection.
     async fn reconnect(
         &mut self,
         connection: &mut Connection,
@@ -362,7 +362,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Returns the condition of a server after a connection has failed, at this command if one was sent.
+    /// Returns the condition of a server after a connection has failed. `command` is the command that was sent, if any.
     fn failure(&self, command: Option<Command>, failure: &CommandError) -> Condition {
         let is_tcp = matches!(self.config.address.endpoint, Endpoint::Tcp(..));
         let may_want_tls = !self.has_replied && self.tls.is_none() && is_tcp;
@@ -374,7 +374,7 @@ impl Probe<'_> {
         Condition::Unreachable(Outage::new(reason, format!("{at}{detail}")))
     }
 
-    /// Returns the function that runs, while the server is BUSY with one.
+    /// Returns the running function of a server that is BUSY with a function.
     async fn running(&mut self, connection: &mut Connection) -> Option<RunningCall> {
         let until = self.deadline.max(self.clock.instant(self.clock.now().mono + NAMING_TIME));
         let answer = timeout_at(until, connection.send(Command::FunctionStats)).await.ok()?;
@@ -429,7 +429,7 @@ impl Probe<'_> {
             .map(|(_, outcome)| outcome)
     }
 
-    /// Records the outcome of a command. A command that is sent in several parts keeps its worst outcome.
+    /// Records the outcome of a command. A command sent in several parts keeps its worst outcome.
     fn record(&mut self, command: Command, outcome: CommandOutcome) {
         match self.outcome(command) {
             None => self.result.outcomes.push((command, outcome)),

@@ -1,4 +1,4 @@
-//! The report of a check. Serialized, it is the JSON that `docs/check.md` describes; `text` prints it.
+//! Report of a check. Its serialized form is the JSON that `docs/check.md` describes; `text` prints it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::script::{Label, Sha1Digits};
 use crate::text::Fix;
 use crate::watch::Severity;
 
-/// Maximum length in bytes of a text from a server.
+/// Maximum length of a string from a server, in bytes.
 pub(super) const MAX_TEXT: usize = 200;
 
 /// Status of a server, or of all of them.
@@ -35,7 +35,7 @@ impl From<Severity> for Status {
 }
 
 impl Status {
-    /// Returns the exit code, as Nagios defines it.
+    /// Returns the exit code as defined by Nagios.
     #[must_use]
     pub(crate) const fn exit_code(self) -> u8 {
         match self {
@@ -45,7 +45,7 @@ impl Status {
         }
     }
 
-    /// Returns the word at the beginning of a line.
+    /// Returns the word printed at the beginning of a line.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -59,13 +59,13 @@ impl Status {
 /// Report of all servers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Report {
-    /// Worst status of the servers.
+    /// Worst status of the servers and Alertmanagers.
     pub(crate) status: Status,
     /// Exit code of that status.
     pub(crate) exit_code: u8,
-    /// The worst problem in one line.
+    /// Worst problem in one line.
     pub(crate) summary: String,
-    /// The servers, in the order in which they were named.
+    /// Servers in the order in which they were named.
     pub(crate) servers: Vec<ServerReport>,
     /// Alertmanagers to which a test alert was sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -114,10 +114,10 @@ pub(crate) struct ServerReport {
     pub(crate) state: &'static str,
     /// Command line of `redis-cli` that connects as the check does, without the password.
     pub(crate) shell: String,
-    /// The same for a user who may change users.
+    /// The same for a user with permission to change users.
     #[serde(skip)]
     pub(crate) admin_shell: String,
-    /// True if these command lines log in.
+    /// True if these command lines authenticate.
     #[serde(skip)]
     pub(crate) logs_in: bool,
     /// From INFO; `None` if INFO could not be read.
@@ -132,7 +132,7 @@ pub(crate) struct ServerReport {
     pub(crate) guard: Option<GuardReport>,
     /// From SLOWLOG GET; `None` if it could not be read.
     pub(crate) slowlog: Option<SlowlogReport>,
-    /// The problems, the most severe first.
+    /// Problems, the most severe first.
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -147,13 +147,13 @@ pub(crate) struct GuardReport {
     pub(crate) user: String,
     /// `granted`, `not_granted`, `unverified` or `not_tried`.
     pub(crate) kill: &'static str,
-    /// Reason, if the kill is not granted or that is not known.
+    /// Reason why the kill is not granted or could not be verified.
     pub(crate) detail: Option<String>,
-    /// Command that grants it.
+    /// Command that grants the permission to kill.
     pub(crate) fix: Option<Fix>,
 }
 
-/// Facts of INFO.
+/// Facts from INFO.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ServerFacts {
     /// `redis`, `valkey`, or the name of a fork.
@@ -165,20 +165,20 @@ pub(crate) struct ServerFacts {
     pub(crate) mode: Option<String>,
     /// Time since the start of the server.
     pub(crate) uptime_seconds: Option<u64>,
-    /// BUSY errors of its clients since then, or since CONFIG RESETSTAT.
+    /// Number of BUSY errors that clients received since then, or since CONFIG RESETSTAT.
     pub(crate) busy_errors: Option<u64>,
 }
 
-/// A blockage.
+/// Blockage of a server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Blocked {
     /// `script`, `function` or `module`; `None` until the server answers BUSY.
     pub(crate) kind: Option<&'static str>,
-    /// Command that ends it; `None` if there is none, or the kind is unknown.
+    /// Command that ends the blockage; `None` if there is none, or if the kind is unknown.
     pub(crate) kill: Option<&'static str>,
-    /// Name of the function that runs.
+    /// Name of the running function.
     pub(crate) function: Option<String>,
-    /// Time for which it has been running, from FUNCTION STATS.
+    /// Time for which the function has been running, from FUNCTION STATS.
     #[serde(rename = "running_seconds", serialize_with = "optional_seconds")]
     pub(crate) running: Option<Duration>,
     /// Time for which the check waited without a reply.
@@ -186,7 +186,7 @@ pub(crate) struct Blocked {
     pub(crate) unanswered: Duration,
 }
 
-/// A command that the exporter needs.
+/// Command that the exporter needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Capability {
     /// Name of the command.
@@ -201,17 +201,17 @@ pub(crate) struct Capability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CapabilityResult {
-    /// The server answers it.
+    /// The server answers the command.
     Works,
-    /// The user may not run it.
+    /// The user is not permitted to run the command.
     NotGranted,
-    /// The server does not know it.
+    /// The server does not know the command.
     Unknown,
-    /// Servers of this version do not have it.
+    /// Servers of this version do not support the command.
     NotSupported,
-    /// The server replied with another error, or in an unknown form.
+    /// The server replied with another error, or in an unknown format.
     Error,
-    /// It was not sent.
+    /// The command was not sent.
     NotTried,
 }
 
@@ -225,7 +225,7 @@ pub(crate) struct SettingsReport {
     pub(crate) slowlog_threshold: Option<Duration>,
     /// `slowlog-max-len`.
     pub(crate) slowlog_max_length: Option<u64>,
-    /// `busy-reply-threshold` or `lua-time-limit`; 0 means that the server never answers BUSY.
+    /// `busy-reply-threshold` or `lua-time-limit`; 0 means that the server never replies BUSY.
     #[serde(rename = "time_limit_seconds", serialize_with = "optional_seconds")]
     pub(crate) time_limit: Option<Duration>,
 }
@@ -233,15 +233,15 @@ pub(crate) struct SettingsReport {
 /// Content of the slow log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct SlowlogReport {
-    /// Number of entries that it holds.
+    /// Number of entries in the slow log.
     pub(crate) length: Option<u64>,
-    /// Number of entries that were read, the newest ones.
+    /// Number of entries that were read; they are the newest.
     pub(crate) read: usize,
     /// Number of script and function calls among them.
     pub(crate) script_calls: u64,
     /// Short calls that add up; `None` if there are none.
     pub(crate) short_calls: Option<ShortCallsReport>,
-    /// Scripts and functions, by their total duration.
+    /// Scripts and functions, in descending order of total duration.
     pub(crate) scripts: Vec<SlowScript>,
 }
 
@@ -250,15 +250,15 @@ pub(crate) struct SlowlogReport {
 pub(crate) struct ShortCallsReport {
     /// Number of calls.
     pub(crate) count: u64,
-    /// Duration of all of them.
+    /// Total duration of the calls.
     #[serde(rename = "total_seconds", serialize_with = "seconds")]
     pub(crate) total: Duration,
-    /// Period in which they ended.
+    /// Period in which the calls ended.
     #[serde(rename = "within_seconds", serialize_with = "seconds")]
     pub(crate) within: Duration,
     /// Name of the script with the longest total duration.
     pub(crate) name: String,
-    /// Duration of its calls.
+    /// Total duration of the calls of that script.
     #[serde(rename = "script_seconds", serialize_with = "seconds")]
     pub(crate) of_script: Duration,
 }
@@ -270,39 +270,39 @@ pub(crate) struct SlowScript {
     pub(crate) name: String,
     /// Values of the label `script` of these calls.
     pub(crate) scripts: Vec<Label>,
-    /// The SHA1, if it is known.
+    /// SHA1, if it is known.
     pub(crate) sha1: Option<Sha1Digits>,
     pub(crate) command: &'static str,
     /// Number of calls.
     pub(crate) calls: u64,
-    /// Number of calls at or over `--slow.warning`.
+    /// Number of calls that took at least `--slow.warning`.
     pub(crate) slow_calls: u64,
     /// Severity of the longest call; `None` below `--slow.warning`.
     pub(crate) severity: Option<Severity>,
     /// Duration of the longest call.
     #[serde(rename = "max_seconds", serialize_with = "seconds")]
     pub(crate) max: Duration,
-    /// Duration of all calls.
+    /// Total duration of the calls.
     #[serde(rename = "total_seconds", serialize_with = "seconds")]
     pub(crate) total: Duration,
     /// End of the latest call, in whole seconds since the Unix epoch by the server's clock.
     pub(crate) last_seen_timestamp_seconds: u64,
-    /// Time since then.
+    /// Time since the end of the latest call.
     #[serde(skip)]
     pub(crate) last_seen_ago: Duration,
-    /// Callers: names of the clients, or their hosts where they have none.
+    /// Callers: names of the clients, or hosts of clients without a name.
     pub(crate) callers: Vec<String>,
 }
 
 impl Report {
-    /// Creates the report of these servers.
+    /// Creates the report of these servers and Alertmanagers.
     #[must_use]
     pub(crate) fn new(servers: Vec<ServerReport>, alertmanagers: Vec<AlertmanagerReport>) -> Self {
         let of_servers = servers.iter().map(|server| server.status).max().unwrap_or(Status::Ok);
         let failed = alertmanagers.iter().find(|alertmanager| alertmanager.status > of_servers);
         let status = failed.map_or(of_servers, |alertmanager| alertmanager.status);
         let summary = match failed {
-            // It has no `|`, which begins performance data for Nagios.
+            // `|` is replaced because it begins performance data for Nagios.
             Some(failed) => format!("{}: {}", failed.url, failed.message).replace('|', "/"),
             None => summary(status, &servers),
         };
@@ -311,7 +311,7 @@ impl Report {
 }
 
 impl ServerFacts {
-    /// Returns name and version, if the server reports any.
+    /// Returns the name and the version, if the server reports either.
     pub(super) fn name_and_version(&self) -> Option<String> {
         let parts: Vec<&str> = [&self.name, &self.version].into_iter().filter_map(Option::as_deref).collect();
         (!parts.is_empty()).then(|| parts.join(" "))
@@ -319,7 +319,7 @@ impl ServerFacts {
 }
 
 impl ServerReport {
-    /// Returns the name, with the address if that is not the name.
+    /// Returns the name, followed by the address if it differs from the name.
     pub(super) fn name_and_address(&self) -> String {
         if self.target == self.address {
             self.target.clone()
@@ -329,7 +329,7 @@ impl ServerReport {
     }
 }
 
-/// Returns the worst problem in one line. It has no `|`, which begins performance data for Nagios.
+/// Returns the worst problem in one line, without `|`, which begins performance data for Nagios.
 fn summary(status: Status, servers: &[ServerReport]) -> String {
     let worst = servers.iter().filter(|server| server.status == status);
     let mut problems = worst.flat_map(|server| server.problems.iter().map(move |problem| (server, problem)));

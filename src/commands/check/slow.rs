@@ -1,4 +1,4 @@
-//! Slow log entries, summed up by script.
+//! Slow log entries, aggregated by script.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::watch::{Severity, Thresholds};
 /// Maximum number of callers per script.
 const MAX_CALLERS: usize = 10;
 
-/// Sums up the entries that ended at or after `from` (whole seconds by the server's clock) by the names of their scripts. The
+/// Aggregates the entries that ended at or after `from` (whole seconds by the server's clock) by script name and command. The
 /// script with the longest total duration comes first.
 pub(super) fn sum_up(
     entries: &[Entry],
@@ -69,11 +69,11 @@ pub(super) fn sum_up(
     scripts
 }
 
-/// Lengths of the periods in which short calls are added up, seconds.
+/// Lengths of the periods over which short calls are added up, in seconds.
 const PERIODS: [u64; 3] = [10, 5, 3];
 
-/// Finds a period in which script calls under `slow.warning` took at least half of the time, and `slow.warning` at least. Each
-/// is short, but the server runs one at a time.
+/// Finds a period in which script calls shorter than `slow.warning` took at least half of the time, and at least `slow.warning` in
+/// total. Each call is short, but the server runs only one at a time.
 pub(super) fn short_calls(
     entries: &[Entry],
     names: &Catalogue,
@@ -111,7 +111,7 @@ pub(super) fn short_calls(
     })
 }
 
-/// Returns the name of the client, or its host if it has none: the port differs with every connection.
+/// Returns the name of the client, or its host if it has no name. The port is omitted because it differs with every connection.
 fn caller(entry: &Entry) -> Option<String> {
     if !entry.client_name.is_empty() {
         return Some(clean(&entry.client_name, MAX_TEXT));
@@ -158,7 +158,7 @@ mod tests {
             (350, Duration::from_secs(7), 10)
         );
         assert_eq!((&*pipeline.name, pipeline.of_script), ("e0e1f9fabfc9", Duration::from_millis(5240)));
-        // What 128 entries, the default of the slow log, have of it.
+        // The part of the pipeline that fits into 128 entries, the default of the slow log.
         assert_eq!(short_calls_of(&calls(128, 20, 3), slow, 0).unwrap().within.as_secs(), 5);
         assert_eq!(short_calls_of(&calls(90, 20, 3), slow, 0).unwrap().within.as_secs(), 3);
         assert_eq!(short_calls_of(&calls(350, 20, 7), slow, 2000), None, "before the period");

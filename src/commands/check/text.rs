@@ -1,4 +1,4 @@
-//! The report as text. Styles are always written; the output stream strips them where they are not wanted.
+//! Text form of the report. Styles are always written; the output stream strips them if necessary.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::text::{Fix, duration};
 /// Maximum width of a line in characters.
 const WIDTH: usize = 100;
 
-/// Column at which text begins, behind the words at the left.
+/// Column at which text begins, to the right of the labels.
 const INDENT: usize = 12;
 
 /// Maximum number of scripts in the table.
@@ -46,7 +46,7 @@ fn style(status: Status) -> Style {
     color.on_default().bold()
 }
 
-/// Prints the status and the worst problem on one line, which a Nagios-compatible monitor shows.
+/// Prints the status and the worst problem on one line, which Nagios-compatible monitors show.
 pub(super) fn print_summary(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let style = style(report.status);
     writeln!(out, "{style}{}{style:#} - {}", report.status.as_str(), report.summary)
@@ -147,7 +147,8 @@ fn print_server(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     print_fixes(server, out)
 }
 
-/// Prints the command that grants all missing permissions, and the conditions under which the commands work.
+/// Prints the command that grants all missing permissions, the commands that keep the changes, and the conditions under which they
+/// work.
 fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     // Not wrapped, so that it can be copied.
     let mut line = |word: &str, fix: &Fix| {
@@ -159,7 +160,7 @@ fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     if let [first, others @ ..] = grants.as_slice()
         && !others.is_empty()
     {
-        // Each is `ACL SETUSER <user> +…`.
+        // Each has the form `ACL SETUSER <user> +…`.
         let others = others.iter().flat_map(|command| command.split(' ').skip(3));
         let all = std::iter::once(*first).chain(others).collect::<Vec<_>>().join(" ");
         line("grant all", &Fix::new(&server.admin_shell, all))?;
@@ -176,7 +177,7 @@ fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     }
     if grants || settings {
         let keeping = if grants {
-            "CONFIG REWRITE writes them to the server's configuration file, ACL SAVE the users to its ACL file, if it \
+            "CONFIG REWRITE writes them to the server's configuration file, and ACL SAVE writes the users to its ACL file, if it \
              has one."
         } else {
             "CONFIG REWRITE writes them to the server's configuration file."
@@ -184,7 +185,7 @@ fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
         fact(
             out,
             "",
-            &format!("The changes are lost with a restart of the server unless they are kept. {keeping}"),
+            &format!("The changes are lost when the server restarts unless they are saved. {keeping}"),
         )?;
     }
     if grants || (server.logs_in && fixes().next().is_some()) {
@@ -193,7 +194,7 @@ fn print_fixes(server: &ServerReport, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints a word and the text that belongs to it.
+/// Prints a label and the text that belongs to it.
 fn fact(out: &mut impl Write, word: &str, text: &str) -> io::Result<()> {
     for (number, line) in wrap(text).iter().enumerate() {
         let word = if number == 0 { word } else { "" };
@@ -266,7 +267,7 @@ fn row(script: &SlowScript) -> [String; 7] {
     ]
 }
 
-/// Returns the name, and the identities unless the name is the only one.
+/// Returns the name, followed by the labels unless the name is the only label.
 fn script_cell(script: &SlowScript) -> String {
     let labels = || script.scripts.iter().map(Label::as_str);
     let name = cut(&script.name, MAX_SCRIPT_WIDTH);
@@ -276,7 +277,7 @@ fn script_cell(script: &SlowScript) -> String {
     cut(&format!("{name} ({})", labels().collect::<Vec<_>>().join(", ")), 2 * MAX_SCRIPT_WIDTH)
 }
 
-/// Joins cells to a line; numbers are aligned to the right.
+/// Joins cells into a line. Numbers are aligned to the right.
 fn line(cells: &[String; 7], widths: [usize; 7]) -> String {
     let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
         if (2..=5).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
@@ -291,7 +292,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Splits text into lines that fit behind the indent.
+/// Splits text into lines that fit after the indent.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -11,34 +11,34 @@ use walkdir::{DirEntry, WalkDir};
 use crate::embedded;
 use crate::files;
 
-/// Maximum depth of directories below a named one.
+/// Maximum depth of directories below a named directory.
 const MAX_DEPTH: usize = 32;
 
 /// Maximum number of files with scripts.
 const MAX_FILES: usize = 100_000;
 
-/// Error of a directory without scripts.
-const NO_SCRIPTS: &str = "no file in this directory has a script for Redis";
+/// Error for a directory without scripts.
+const NO_SCRIPTS: &str = "no file in this directory contains a Redis script";
 
 /// Path that denotes standard input.
 const STDIN: &str = "-";
 
-/// File that is visited.
+/// Visited file.
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
     pub(crate) name: &'a str,
-    /// Path of a file that was read, unless it is standard input.
+    /// Path of the file; `None` for standard input, and for errors that occur before a file is opened.
     pub(crate) path: Option<&'a Path>,
-    /// Extension of its name; empty if there is none.
+    /// File name extension; empty if there is none.
     pub(crate) extension: &'a str,
-    /// Content, in which invalid UTF-8 is replaced, or the error.
+    /// Content, with invalid UTF-8 replaced, or the error.
     pub(crate) content: Result<String, String>,
 }
 
-/// Reads all named files, and in named directories all that are Lua (`.lua`) or may have Lua in literals. Hidden directories
-/// and those of dependencies are skipped unless they are named, and links to directories are not followed. A named directory
-/// without scripts is an error: its name may be wrong. `visit` returns true for a file with scripts, and for one that can't
-/// be read.
+/// Visits all named files. In named directories, visits the Lua files (`.lua`) and the files that may have Lua in literals. Hidden
+/// files, hidden directories, directories of dependencies and links to directories are skipped unless they are named. A named
+/// directory without scripts is an error because its name may be wrong. `visit` returns true for a file with scripts and for a file
+/// that can't be read.
 pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnMut(Visit<'_>) -> bool) {
     let mut visit = |name: &str, path: Option<&Path>, content| {
         let extension = path.and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default();
@@ -73,14 +73,14 @@ pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnM
             }
             let Some(kind) = Kind::of(&entry) else { continue };
             if visited.contains(entry.path()) {
-                // Named twice.
+                // Named more than once.
                 is_empty = false;
             } else if visited.len() >= MAX_FILES {
                 visit(&name, None, Err(format!("more than {MAX_FILES} files")));
                 return;
             } else {
                 let content = open(entry.path(), kind.max_size());
-                // A bundle or generated code, rather than a file with scripts.
+                // Treated as a bundle or generated code, not as a file with scripts.
                 let is_bundle = matches!(&content, Err(error) if error.kind() == io::ErrorKind::FileTooLarge);
                 if is_bundle && kind == Kind::Other && entry.depth() > 0 {
                     continue;
@@ -98,7 +98,7 @@ pub(crate) fn each(paths: &[PathBuf], stdin: &mut impl Read, mut visit: impl FnM
     }
 }
 
-/// Kind of a file.
+/// Type of a file to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Lua,
@@ -107,8 +107,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Kind of a named file, or of one in a named directory; `None` for files that are not read. In a directory a link counts
-    /// only if the file it leads to is of the same kind: findings show lines of the file, which may be a secret.
+    /// Returns the kind of a file that is named or in a named directory; `None` if it is not read. In a directory, a link is read
+    /// only if its target has the same kind, because findings show lines of the file, which may be a secret.
     fn of(entry: &DirEntry) -> Option<Self> {
         let kind = Self::of_name(entry.path());
         if entry.depth() == 0 {
@@ -141,7 +141,7 @@ fn is_skipped(entry: &DirEntry) -> bool {
     name.starts_with(b".") || matches!(name, b"node_modules" | b"site-packages" | b"vendor")
 }
 
-/// True for a directory, and for a link to one that is named.
+/// Returns true for a directory, and for a named link to a directory.
 fn is_folder(entry: &DirEntry) -> bool {
     if entry.depth() == 0 { entry.path().is_dir() } else { entry.file_type().is_dir() }
 }

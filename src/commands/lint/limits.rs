@@ -1,4 +1,4 @@
-//! Limits of the scripts of each directory.
+//! Limits that the scripts of each directory set on collections.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,12 +9,14 @@ use super::scripts;
 use crate::embedded;
 use crate::lint::{self, Limits};
 
-/// Limits of the scripts that are linted, by their directories: collections that one of them cuts are doubtful in the others.
+/// Limits set by the linted scripts, by directory. A finding about a collection that one script limits is doubtful in the other
+/// scripts of the directory.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryLimits(HashMap<PathBuf, Limits>);
 
 impl DirectoryLimits {
-    /// Reads the limits of all scripts of some files and directories. Standard input and pipes, which can be read only once, have none.
+    /// Reads the limits set by all scripts in files and directories. Standard input and pipes have no limits because they can be
+    /// read only once.
     pub(super) fn read(paths: &[PathBuf]) -> Self {
         let mut limits: HashMap<PathBuf, Limits> = HashMap::new();
         let paths: Vec<PathBuf> =
@@ -38,7 +40,7 @@ impl DirectoryLimits {
         Self(limits)
     }
 
-    /// Limits of the directory of a file.
+    /// Returns the limits for the directory of a file.
     pub(super) fn of(&self, path: Option<&Path>) -> Limits {
         let limits = path.and_then(Path::parent).and_then(|directory| self.0.get(directory));
         limits.cloned().unwrap_or_default()

@@ -18,10 +18,10 @@ use crate::clock::Clock;
 use crate::embedded::{self, EmbeddedScript};
 use crate::lint::{self, Report};
 
-/// Maximum time to parse a file in another language than Lua.
+/// Maximum time to parse a file in a language other than Lua.
 const PARSE_TIME: Duration = Duration::from_secs(10);
 
-/// Lints the scripts that the flags name, and prints the findings; or prints the documentation of a rule.
+/// Lints the scripts named by the flags and prints the findings, or prints the documentation of a rule.
 pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     let mut out = anstream::stdout().lock();
     if let Some(rule) = flags.explain.as_deref().and_then(lint::rule) {
@@ -74,14 +74,14 @@ pub(crate) fn run(flags: &LintFlags) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::from(report.exit_code))
 }
 
-/// Scripts in the literals of a source in another language.
+/// Returns the scripts in the literals of a source file in another language.
 fn scripts(extension: &str, source: &str) -> Result<Vec<EmbeddedScript>, embedded::TooComplex> {
     let clock = Clock::start();
     let end = clock.now().mono + PARSE_TIME;
     embedded::scripts(extension, source, &mut || clock.now().mono > end)
 }
 
-/// Prints nothing when the check of a script panics: the script is reported as a finding.
+/// Suppresses the message of a panic in the check of a script. The script is reported as a finding instead.
 fn silence_checks() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -91,14 +91,14 @@ fn silence_checks() {
     }));
 }
 
-/// Corrects a file; returns its new content, or `None` if nothing is to be corrected.
+/// Corrects a file and returns its new content; `None` if there is nothing to correct.
 fn fix(path: &Path, source: &str) -> io::Result<Option<String>> {
     let Some(fixed) = lint::fixed(source) else { return Ok(None) };
     fs::write(path, &fixed)?;
     Ok(Some(fixed))
 }
 
-/// Prints a report. `out` removes colours that are not wanted.
+/// Prints a report. `out` strips colours if necessary.
 fn print(report: &Report, format: LintFormat, out: &mut impl Write) -> io::Result<()> {
     match format {
         LintFormat::Text => lint::print_text(report, out)?,

@@ -1,4 +1,4 @@
-//! Time budget of a rehearsal. It counts CPU time, so that a busy machine measures the same sizes as an idle one.
+//! Time budget of a rehearsal. It counts CPU time so that a busy machine measures the same sizes as an idle one.
 
 use std::time::Duration;
 
@@ -6,35 +6,35 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Mono;
 
-/// Ratio of the wall-clock time to the budget at which a measurement ends in any case.
+/// Ratio of wall-clock time to budget at which a measurement always ends.
 pub(crate) const CEILING: u32 = 3;
 
-/// Time budget, and what is used of it.
+/// Time budget and the time used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
     limit: Duration,
     start: Mono,
     /// CPU time of this process at the start.
     own_start: Duration,
-    /// CPU time that the server has used since the first reading.
+    /// CPU time used by the server since the first reading.
     server: Duration,
-    /// Last reading of the server's CPU time; `None` before the first.
+    /// Last reading of the server's CPU time; `None` before the first reading.
     reading: Option<Duration>,
 }
 
 impl Budget {
-    /// Budget that begins now; `own` is the CPU time of this process.
+    /// Creates a budget that starts now. `own` is the CPU time of this process.
     pub(crate) const fn new(limit: Duration, now: Mono, own: Duration) -> Self {
         Self { limit, start: now, own_start: own, server: Duration::ZERO, reading: None }
     }
 
-    /// Adds what the server has used since the last reading.
+    /// Adds the CPU time that the server has used since the last reading.
     pub(crate) fn read(&mut self, reading: Duration) {
         let before = self.reading.replace(reading).unwrap_or(reading);
         self.server += reading.saturating_sub(before);
     }
 
-    /// Notes that another server runs, and what the former one has used since the last reading.
+    /// Records that the server was replaced. `unread` is the CPU time of the previous server since its last reading.
     pub(crate) fn restart(&mut self, unread: Duration) {
         self.server += unread;
         self.reading = Some(Duration::ZERO);
@@ -44,8 +44,8 @@ impl Budget {
         self.limit.as_secs_f64()
     }
 
-    /// CPU time that the server and this process have used, seconds; at least a third of the wall-clock time, and all of it if
-    /// the server does not report its CPU time.
+    /// Returns the CPU time used by the server and this process, in seconds. It is at least a third of the wall-clock time, and all
+    /// of the wall-clock time if the server does not report its CPU time.
     pub(crate) fn used(&self, now: Mono, own: Duration) -> f64 {
         let elapsed = now.since(self.start);
         if self.server.is_zero() {
@@ -54,8 +54,8 @@ impl Budget {
         self.processor(own).max(elapsed / CEILING).as_secs_f64()
     }
 
-    /// True if the budget suffices for this much more CPU time, in seconds. A third of the wall-clock time may be longer, and
-    /// stays so at the same load.
+    /// Returns true if the budget suffices for another `cost` seconds of CPU time. If a third of the wall-clock time exceeds the
+    /// CPU time so far, the same ratio is assumed for the additional time.
     pub(crate) fn allows(&self, cost: f64, now: Mono, own: Duration) -> bool {
         let used = self.used(now, own);
         let processor = if self.server.is_zero() { used } else { self.processor(own).as_secs_f64() };
@@ -63,13 +63,13 @@ impl Budget {
         used + cost * rate < self.limit()
     }
 
-    /// CPU time of the server and of this process.
+    /// Returns the CPU time used by the server and this process.
     fn processor(&self, own: Duration) -> Duration {
         self.server + own.saturating_sub(self.own_start)
     }
 }
 
-/// CPU time of this process.
+/// Returns the CPU time used by this process.
 pub(crate) fn own_time() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
@@ -104,7 +104,7 @@ mod tests {
             |elapsed: u32, cost: f64| budget.allows(cost, Mono::EPOCH + SECOND * elapsed, Duration::ZERO);
         assert_eq!((allows(10, 49.0), allows(10, 51.0)), (true, false), "an idle machine");
         assert_eq!((allows(30, 49.0), allows(30, 51.0)), (true, false), "two other programs");
-        // 90 s of wall-clock time for 10 s of CPU time: the 90 s that are left suffice for 10 s.
+        // 90 s of wall-clock time for 10 s of CPU time: the remaining 90 s suffice for another 10 s.
         assert_eq!((allows(90, 9.9), allows(90, 10.1)), (true, false), "eight other programs");
         let unread = Budget::new(SECOND * 60, Mono::EPOCH, Duration::ZERO);
         let allows = |cost: f64| unread.allows(cost, Mono::EPOCH + SECOND * 20, SECOND);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_counts_where_the_server_reports_no_processor_time() {
+    fn wall_clock_time_counts_if_the_server_reports_no_cpu_time() {
         let mut budget = Budget::new(SECOND * 60, Mono::EPOCH, Duration::ZERO);
         budget.read(Duration::ZERO);
         budget.read(Duration::ZERO);

@@ -1,10 +1,10 @@
-//! Comments in a script that say how to rehearse it: `-- redis-script-exporter: rehearse KEYS[1]=zset ARGV[1]=100`.
+//! Comments in a script that configure its rehearsal: `-- redis-script-exporter: rehearse KEYS[1]=zset ARGV[1]=100`.
 
 use super::spec::KeySpec;
 use crate::cli::count;
 use crate::lua::{Kind, tokens};
 
-/// Beginning of such a comment.
+/// Marker of such a comment.
 const MARK: &str = "redis-script-exporter: rehearse";
 
 /// Maximum index of KEYS and ARGV.
@@ -13,9 +13,9 @@ const MAX_INDEX: usize = 100;
 /// Settings from the comments of a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
-    /// Keys by their index in KEYS, from 0.
+    /// Keys by their index in KEYS, starting at 0.
     pub(crate) keys: Vec<Option<KeySpec>>,
-    /// Arguments by their index in ARGV, from 0.
+    /// Arguments by their index in ARGV, starting at 0.
     pub(crate) args: Vec<Option<String>>,
     /// Keys that are not passed in KEYS.
     pub(crate) data: Vec<KeySpec>,
@@ -25,13 +25,13 @@ pub(crate) struct Directives {
 }
 
 impl Directives {
-    /// Reads the comments of a script.
+    /// Parses the comments of a script.
     ///
     /// # Errors
-    /// A word of a comment with the mark that is wrong, with its line.
+    /// A word in a marked comment is invalid. The error contains its line number.
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let body = source.strip_prefix('\u{feff}').unwrap_or(source);
-        // The first line of a library is no Lua.
+        // The first line of a library is not Lua.
         let body =
             if body.starts_with("#!") { body.find('\n').and_then(|at| body.get(at..)) } else { Some(body) };
         let mut directives = Self::default();
@@ -75,7 +75,7 @@ impl Directives {
     }
 }
 
-/// Sets an entry, with empty ones before it.
+/// Sets an entry, and adds empty entries before it if needed.
 fn set<T: Clone>(entries: &mut Vec<Option<T>>, index: usize, value: T) {
     if entries.len() <= index {
         entries.resize(index + 1, None);
@@ -85,7 +85,7 @@ fn set<T: Clone>(entries: &mut Vec<Option<T>>, index: usize, value: T) {
     }
 }
 
-/// Index in `KEYS[1]`, from 0; `None` if the name is another one.
+/// Parses the index in a name like `KEYS[1]` and returns it starting at 0; `None` if the name has a different form.
 fn index(name: &str, table: &str) -> Result<Option<usize>, String> {
     let Some(index) = name.strip_prefix(table).and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']'))
     else {
@@ -95,7 +95,7 @@ fn index(name: &str, table: &str) -> Result<Option<usize>, String> {
     index.map(|index| Some(index - 1)).ok_or_else(|| format!("{name}: the index is 1 to {MAX_INDEX}"))
 }
 
-/// Words that are separated by blanks, which quotes may contain: `ARGV[1]="a b"`.
+/// Splits text into words separated by whitespace. Quoted text may contain whitespace: `ARGV[1]="a b"`.
 fn words(text: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut is_open = false;

@@ -9,13 +9,13 @@ use crate::config::ConfigError;
 /// Failure of a rehearsal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RehearseError {
-    /// Flags, or a comment in the script.
+    /// Invalid flag, or invalid comment in the script.
     #[error("{0}")]
     Usage(String),
-    /// Flags of the connection.
+    /// Invalid connection flag.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Certificate files.
+    /// Invalid certificate file.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A file cannot be read or written.
@@ -23,10 +23,10 @@ pub(crate) enum RehearseError {
     File {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No server program.
+    /// No server program was found.
     #[error(
         "neither redis-server nor valkey-server is in PATH; give --server PATH, or --redis.addr of an empty server"
     )]
@@ -36,19 +36,17 @@ pub(crate) enum RehearseError {
     Start {
         /// Server program.
         program: PathBuf,
-        /// Error of the system, or the last line of its log.
+        /// Error of the operating system, or the last line of the server's log.
         reason: String,
     },
-    /// No connection.
+    /// The connection fails.
     #[error("the server is unreachable: {0}")]
     Dial(#[from] DialError),
     /// The password cannot be read.
     #[error("{0}")]
     Password(String),
-    /// The server has data.
-    #[error(
-        "the server has {0} keys; a rehearsal needs an empty one, and deletes nothing that is not its own"
-    )]
+    /// The server is not empty.
+    #[error("the server has {0} keys; a rehearsal requires an empty server and deletes only its own keys")]
     NotEmpty(u64),
     /// Failed command.
     #[error("{command}: {failure}")]
@@ -70,10 +68,10 @@ pub(crate) enum RehearseError {
     /// Fewer than two sizes were measured.
     #[error("--output: no chart, because fewer than two sizes were measured")]
     NoChart,
-    /// SIGINT or SIGTERM.
+    /// Interrupted by SIGINT or SIGTERM.
     #[error("interrupted{0}")]
     Interrupted(Remains),
-    /// Standard output.
+    /// Error of standard output.
     #[error(transparent)]
     Output(#[from] io::Error),
 }
@@ -81,26 +79,28 @@ pub(crate) enum RehearseError {
 /// Keys that an interrupted rehearsal leaves on its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remains {
-    /// Nothing: the server was private.
+    /// None, because the server was private.
     Private,
-    /// Its keys were removed from a server of the user.
+    /// The keys of the rehearsal were removed from the user's server.
     Removed,
-    /// Its keys may be on a server of the user.
+    /// Keys of the rehearsal may still be on the user's server.
     Unknown,
 }
 
 impl std::fmt::Display for Remains {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Self::Private => "; the private server is ended and its directory removed",
-            Self::Removed => "; the keys that the rehearsal made are removed from the server of --redis.addr",
-            Self::Unknown => "; keys that the rehearsal made may be left on the server of --redis.addr",
+            Self::Private => "; the private server was stopped and its directory removed",
+            Self::Removed => {
+                "; the keys created by the rehearsal were removed from the server of --redis.addr"
+            }
+            Self::Unknown => "; keys created by the rehearsal may be left on the server of --redis.addr",
         })
     }
 }
 
 impl RehearseError {
-    /// True if the flags are invalid.
+    /// Returns true if the flags are invalid.
     #[must_use]
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_) | Self::Config(_) | Self::Tls(_))

@@ -1,4 +1,4 @@
-//! Data of a rehearsal: created on the server by a script, in chunks that stay below the time limit of scripts.
+//! Data of a rehearsal. A script creates it on the server, in chunks that stay below the time limit for scripts.
 
 use super::error::RehearseError;
 use super::session::Session;
@@ -6,18 +6,19 @@ use super::spec::{INDEX, KeySpec, Kind, Shape};
 use crate::client::CommandError;
 use crate::parse::ErrorReply;
 
-/// Maximum number of elements that one call creates.
+/// Maximum number of elements created by one call.
 const CHUNK: u64 = 50_000;
 
 /// Database in which the script runs.
 const WORK: u32 = 0;
 
-/// Database of the data that each run of a writing script gets a copy of. The script sees only its own database.
+/// Database with the original data, which is copied for each run of a script that writes. The script sees only the database in
+/// which it runs.
 const MASTER: u32 = 1;
 
-/// Creates elements. KEYS: none, as the private server is no cluster. ARGV: type, prefix and suffix of the name, first and last
-/// number of the keys (0 for a single key), first and last number of the elements, size, text of an element before and after its
-/// number (or neither), value.
+/// Script that creates elements. KEYS is empty because the private server is not a cluster. ARGV: type; prefix and suffix of the
+/// key name; number of the first and last key (0 for a single key); number of the first and last element; size of an element; text
+/// of an element before and after its number (both may be empty); value.
 const LOADER: &str = "\
 local kind, prefix, suffix = ARGV[1], ARGV[2], ARGV[3]
 local first_key, last_key, first, last = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -56,14 +57,16 @@ for k = first_key, last_key do
   end
 end";
 
-/// Ends the incremental rehashing of a key, of which each lookup does one step; a server does it over time, and scripts would be
-/// slower until then. ARGV: command of a lookup of several elements, name, number of lookups.
+/// Script that completes the incremental rehashing of a key. Each lookup performs one step. Without it, the server would rehash
+/// over time, and scripts would be slower until then. ARGV: command that looks up several elements; name of the key; number of
+/// lookups.
 const SETTLER: &str = "\
 local words = {ARGV[1], ARGV[2]}
 for i = 1, 2000 do words[#words + 1] = '' end
 for i = 1, tonumber(ARGV[3]), 2000 do redis.call(unpack(words)) end";
 
-/// Copies keys to the database of the script. ARGV: prefix, suffix, first and last number, database.
+/// Script that copies keys to the database of the rehearsed script. ARGV: prefix and suffix of the key name; number of the first
+/// and last key; database.
 const COPIER: &str = "\
 for k = tonumber(ARGV[3]), tonumber(ARGV[4]) do
   local key = ARGV[1]
@@ -71,7 +74,7 @@ for k = tonumber(ARGV[3]), tonumber(ARGV[4]) do
   redis.call('COPY', key, key, 'DB', ARGV[5], 'REPLACE')
 end";
 
-/// Deletes keys. ARGV: prefix, suffix, first and last number.
+/// Script that deletes keys. ARGV: prefix and suffix of the key name; number of the first and last key.
 const REMOVER: &str = "\
 for k = tonumber(ARGV[1 + 2]), tonumber(ARGV[4]) do
   local key = ARGV[1]
@@ -79,7 +82,7 @@ for k = tonumber(ARGV[1 + 2]), tonumber(ARGV[4]) do
   redis.call('DEL', key)
 end";
 
-/// End of filling.
+/// Outcome of filling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {
     Complete,
@@ -91,11 +94,11 @@ pub(crate) enum Filled {
 #[derive(Debug)]
 pub(crate) struct Data<'a> {
     specs: &'a [KeySpec],
-    /// Size of the data in the database that is filled; 0 for none.
+    /// Size of the data in the filled database; 0 if there is none.
     size: u64,
-    /// Largest size of which keys may exist.
+    /// Largest size for which keys may exist.
     largest: u64,
-    /// True if the data is kept in a database of its own, and copied for each run.
+    /// True if the original data is kept in a separate database and copied for each run.
     has_master: bool,
     /// True if the script may have changed the data in its database.
     is_used: bool,
@@ -106,7 +109,7 @@ impl<'a> Data<'a> {
         Self { specs, size: 0, largest: 0, has_master: false, is_used: false }
     }
 
-    /// Provides data of this size, unchanged by former runs.
+    /// Provides data of this size, without the changes of previous runs.
     pub(crate) async fn provide(
         &mut self,
         session: &mut Session,
@@ -126,7 +129,7 @@ impl<'a> Data<'a> {
 
     async fn fill_and_copy(&mut self, session: &mut Session, size: u64) -> Result<(), RehearseError> {
         if self.is_used && !self.has_master {
-            // The first run that wrote: all data is created again, apart from the script.
+            // After the first run that wrote, all data is created again in a separate database.
             self.clear(session).await?;
             self.has_master = true;
             self.size = 0;
@@ -162,12 +165,12 @@ impl<'a> Data<'a> {
         Ok(())
     }
 
-    /// Notes that a run has changed the data.
+    /// Records that a run has changed the data.
     pub(crate) const fn set_used(&mut self) {
         self.is_used = true;
     }
 
-    /// True if runs have changed the data.
+    /// Returns true if runs have changed the data.
     pub(crate) const fn is_written(&self) -> bool {
         self.has_master || self.is_used
     }
@@ -178,7 +181,7 @@ impl<'a> Data<'a> {
         self.clear_database(session).await
     }
 
-    /// Removes the data from the current database: all of it on a private server, else only keys of the rehearsal.
+    /// Removes the data from the current database: all of it on a private server, otherwise only the keys of the rehearsal.
     async fn clear_database(&self, session: &mut Session) -> Result<(), RehearseError> {
         if session.is_private() {
             return session.flush().await;
@@ -193,7 +196,7 @@ impl<'a> Data<'a> {
         Ok(())
     }
 
-    /// Removes all keys of the rehearsal, as far as the server is not private.
+    /// Removes all keys of the rehearsal. Does nothing on a private server.
     pub(crate) async fn remove(&self, session: &mut Session) -> Result<(), RehearseError> {
         if session.is_private() {
             return Ok(());
@@ -213,7 +216,8 @@ fn is_out_of_memory(error: &ErrorReply) -> bool {
     text.contains("OOM") || text.contains("maxmemory")
 }
 
-/// Ranges of numbers of the keys that are new at a size, of one call each; 0 for a single key.
+/// Returns the ranges of key numbers that are new when the size grows from `from` to `to`, one range per call. The range of a
+/// single key is (0, 0).
 fn key_ranges(spec: &KeySpec, from: u64, to: u64) -> Vec<(u64, u64)> {
     if !spec.is_pattern() {
         return vec![(0, 0)];
@@ -222,7 +226,7 @@ fn key_ranges(spec: &KeySpec, from: u64, to: u64) -> Vec<(u64, u64)> {
     chunks(if from == 0 { 0 } else { spec.keys.at(from) }, spec.keys.at(to), CHUNK / each)
 }
 
-/// Ranges of at most `length` numbers that cover `after + 1` to `last`.
+/// Splits the numbers from `after + 1` to `last` into ranges of at most `length` numbers.
 fn chunks(after: u64, last: u64, length: u64) -> Vec<(u64, u64)> {
     let mut ranges = Vec::new();
     let mut next = after + 1;
@@ -241,7 +245,7 @@ async fn fill(session: &mut Session, spec: &KeySpec, from: u64, to: u64) -> Resu
         return Ok(());
     }
     let elements = |size: u64| if size == 0 { 0 } else { shape.elements.at(size) };
-    // New elements of the keys that exist, then all elements of new keys.
+    // First the new elements of existing keys, then all elements of new keys.
     let old_keys = if from == 0 || spec.is_pattern() && shape.kind == Kind::String && shape.value.is_some() {
         Vec::new()
     } else if spec.is_pattern() {
@@ -260,7 +264,7 @@ async fn fill(session: &mut Session, spec: &KeySpec, from: u64, to: u64) -> Resu
     Ok(())
 }
 
-/// Ends the rehashing of a key that was filled, or of the database if the specification is a pattern.
+/// Completes the rehashing of a filled key, or of the database if the specification is a pattern.
 async fn settle(session: &mut Session, spec: &KeySpec, size: u64) -> Result<(), RehearseError> {
     let command = match spec.shape.as_ref().map(|shape| shape.kind) {
         Some(_) if spec.is_pattern() => "EXISTS",
@@ -277,7 +281,7 @@ async fn settle(session: &mut Session, spec: &KeySpec, size: u64) -> Result<(), 
     Ok(())
 }
 
-/// Adds the elements behind `after` up to `last` to keys.
+/// Adds the elements from `after + 1` to `last` to the keys of a range.
 async fn load(
     session: &mut Session,
     spec: &KeySpec,

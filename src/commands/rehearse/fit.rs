@@ -1,120 +1,122 @@
-//! Growth of the measured times: the simplest curve that passes near all of them.
+//! Growth of the measured times: the simplest curve that fits all of them.
 //!
-//! Times at different sizes differ by orders of magnitude, so relative deviations are minimised. A time is the sum of a fixed part
-//! and a part that grows; neither is negative. Memory that fits into no cache makes a run slower than its number of steps tells, by
-//! a factor of up to 10 between small and large sizes, which hides the difference of n and n log n. So the small sizes decide, where
-//! the growing part is larger than the fixed part there; the others only have to be above the curve by no more than memory explains.
-//! Else all sizes decide: the factor is measured with a reference at the same sizes, and the part that grows may be slower by some
-//! power of it.
+//! Times at different sizes differ by orders of magnitude, so the fit minimizes relative deviations. Each time is the sum of a
+//! fixed part and a growing part, neither of which is negative. Data that does not fit into any cache makes a run slower than its
+//! number of steps suggests. The factor reaches 10 between small and large sizes and hides the difference between n and n log n.
+//! The small sizes therefore determine the growth, provided that their growing part exceeds the fixed part. The large sizes only
+//! have to lie above the curve by no more than memory explains. Otherwise all sizes determine the growth: the factor is measured
+//! with a reference at the same sizes, and the growing part may be slower by a share of it.
 
-/// Deviation that measurements have in any case; curves below it are equally good.
+/// Deviation that any measurement has. Curves with smaller deviations are equally good.
 const NOISE: f64 = 0.07;
 
-/// Deviation up to which times count as constant.
+/// Maximum deviation of times that are considered constant.
 const CONSTANT_NOISE: f64 = 0.08;
 
-/// Ratio of the largest to the smallest time up to which times count as constant; from 100 to 10 000 log n doubles.
+/// Maximum ratio of the largest to the smallest time of times that are considered constant. From 100 to 10,000, log n doubles.
 const MAX_CONSTANT_RATIO: f64 = 1.5;
 
 /// The same for runs that follow a copy of the data.
 const MAX_COLD_CONSTANT_RATIO: f64 = 2.5;
 
-/// Seconds by which times of few microseconds may differ; the server counts whole ones.
+/// Tolerance for times of a few microseconds, in seconds. The server counts whole microseconds.
 const RESOLUTION: f64 = 2e-6;
 
-/// Factor between the deviations of two curves from which on the simpler one is rejected.
+/// Ratio of the deviations of two curves above which the simpler curve is rejected.
 const CLEARLY: f64 = 1.5;
 
-/// Largest deviation at which a curve is accepted at all.
+/// Maximum deviation of an accepted curve.
 const MAX_DEVIATION: f64 = 0.45;
 
-/// Deviation from which on a sample counts as disturbed.
+/// Deviation above which a sample is considered disturbed.
 const DISTURBED: f64 = 0.4;
 
-/// Minimum number of sizes.
+/// Minimum number of sizes for a fit.
 const MIN_SAMPLES: usize = 4;
 
-/// Minimum number of sizes if the time budget ended the measurement: up to 30 000. log n looks constant up to 10 000.
+/// Minimum number of sizes if the time budget ended the measurement. The largest of them is 30,000; up to 10,000, log n looks
+/// constant.
 const MIN_CUT_SAMPLES: usize = 8;
 
-/// The same for n², which grows too fast for more of them.
+/// The same for n², which grows too fast to measure more sizes.
 const MIN_CUT_QUADRATIC: usize = 7;
 
-/// Ratio of the deviation of a simpler curve to that of n log n and n², from which on a measurement that the time budget ended
-/// excludes the simpler one.
+/// Minimum ratio of the deviation of a simpler curve to that of n log n or n² at which a measurement ended by the time budget
+/// excludes the simpler curve.
 const EXCLUDED: f64 = 2.5;
 
-/// Largest deviation of a curve through a measurement that the time budget ended.
+/// Maximum deviation of a curve if the time budget ended the measurement.
 const MAX_CUT_DEVIATION: f64 = 0.10;
 
-/// Largest size whose data fits into the processor's caches, and the weight of those sizes: there the times tell n from n log n.
+/// Largest size at which the data fits into the processor's caches, and the weight of the sizes up to it. Times at these sizes
+/// distinguish n from n log n.
 const CACHED: f64 = 3000.0;
 const CACHED_WEIGHT: f64 = 3.0;
 
-/// Number of small sizes from which on they may decide.
+/// Minimum number of small sizes for them to determine the growth.
 const MIN_SMALL_SAMPLES: usize = 5;
 
-/// Ratio of the part that grows to the fixed part, at the largest small size, from which on the small sizes decide.
+/// Minimum ratio of the growing part to the fixed part, at the largest small size, for the small sizes to determine the growth.
 const SMALL_GROWN: f64 = 5.0;
 
-/// Deviation that small sizes have in any case, and the largest at which they decide. They are measured hundreds of times.
+/// Deviation that small sizes always have, and the maximum at which they determine the growth. They are measured hundreds of times.
 const SMALL_NOISE: f64 = 0.10;
 const MAX_SMALL_DEVIATION: f64 = 0.16;
 
-/// Factor between the deviations of two curves through the small sizes from which on the simpler one is rejected: on a busy machine n may
-/// deviate 1.7 times as much as n log n.
+/// Ratio of the deviations of two curves through the small sizes above which the simpler curve is rejected. On a busy machine, n
+/// may deviate 1.7 times as much as n log n.
 const SMALL_CLEARLY: f64 = 2.0;
 
-/// Factors between the linear and the quadratic part that are tried, by the ratio of neighbours.
+/// Number of tried ratios of the linear to the quadratic part, and the factor between successive ratios.
 const LINEAR_PARTS: i32 = 26;
 const LINEAR_RATIO: f64 = 1.4;
 
-/// Largest factor by which memory slows a run down, and its growth: `(size / MEMORY_FROM) ^ MEMORY_EXPONENT`.
+/// Maximum factor by which memory slows a run down, and its growth: `(size / MEMORY_FROM) ^ MEMORY_EXPONENT`.
 const MAX_SLOWDOWN: f64 = 12.0;
 const MEMORY_FROM: f64 = 1000.0;
 const MEMORY_EXPONENT: f64 = 0.6;
 
-/// Deviation of a single large size from the band of the curve.
+/// Maximum deviation, as a logarithm, of a large size from the range that memory explains.
 const MAX_OUTSIDE: f64 = 0.3;
 
-/// Largest exponent of the slowdown over the last factor of 10; above it the growth itself is faster.
+/// Maximum exponent of the slowdown over the last factor of 10 in size. A larger exponent means that the growth itself is faster.
 const MAX_EXPONENT: f64 = 0.6;
 
-/// Largest exponent that is extrapolated, and the factor of sizes for which it is.
+/// Maximum exponent that is extrapolated, and the factor in size over which it is extrapolated.
 const MAX_TREND: f64 = 0.4;
 const TREND_RANGE: f64 = 10.0;
 
-/// Time up to which, and ratio of the largest to the smallest time up to which, a script that writes counts as constant: each of its
-/// runs follows a copy of the data, which has displaced everything else from the processor's caches.
+/// Time in seconds, and ratio of the largest to the smallest time, below which a script that writes is considered constant. Each of
+/// its runs follows a copy of the data, which evicts everything else from the processor's caches.
 const COLD: f64 = 1e-4;
 const MAX_COLD_RATIO: f64 = 10.0;
 
-/// Smallest size that counts for a growth below n. A script that reads the first 100 elements is constant from 100 elements on.
+/// Minimum size used for a growth slower than n. A script that reads the first 100 elements is constant from 100 elements on.
 const MIN_SIZE: f64 = 100.0;
 
-/// Minimum ratio of the part that grows to the fixed part, at the largest size, for a growth of n and more.
+/// Minimum ratio of the growing part to the fixed part, at the largest size, for a growth of n or faster.
 const MIN_GROWN: f64 = 2.0;
 
-/// Time of the largest size from which on a growth faster than n is claimed: in less, the server's whole microseconds and the fixed
-/// part of a call hide what grows.
+/// Minimum time of the largest size, in seconds, at which a growth faster than n is claimed. In a shorter time, the server's
+/// rounding to whole microseconds and the fixed part of a call hide the growth.
 const MIN_FASTER_THAN_LINEAR: f64 = 2e-4;
 
-/// Parts of the slowdown that a run may have.
+/// Shares of the slowdown that are tried.
 const SHARES: [f64; 9] = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0];
 
-/// Factors between the memory of an element of a run and of the reference.
+/// Tried ratios of a run's memory per element to that of the reference.
 const FOOTPRINTS: [f64; 3] = [1.0, 3.0, 10.0];
 
-/// Deviation that a share of the slowdown costs, so that none is assumed without need.
+/// Deviation added per share of the slowdown, so that no slowdown is assumed without need.
 const COST_OF_SHARE: f64 = 0.004;
 
-/// Smallest relative uncertainty of a predicted time.
+/// Minimum relative uncertainty of a predicted time.
 const UNCERTAINTY: f64 = 0.15;
 
-/// Largest size that is predicted.
+/// Maximum predicted size.
 const MAX_SIZE: f64 = 1e12;
 
-/// Growth, the slowest first.
+/// Growth of the time with the size, in order from slowest to fastest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Growth {
@@ -126,11 +128,11 @@ pub(crate) enum Growth {
 }
 
 impl Growth {
-    /// All, the simplest first.
+    /// All variants, the simplest first.
     const ALL: [Self; 5] =
         [Self::Constant, Self::Logarithmic, Self::Linear, Self::Linearithmic, Self::Quadratic];
 
-    /// Human-readable formula.
+    /// Returns the human-readable formula.
     pub(crate) const fn formula(self) -> &'static str {
         match self {
             Self::Constant => "constant",
@@ -151,7 +153,7 @@ impl Growth {
         }
     }
 
-    /// Shares of the slowdown and footprints that are tried. Little data is touched at each size if the growth is slow.
+    /// Returns the pairs of share and footprint to try. A script with slow growth touches little data at any size.
     fn memory(self) -> impl Iterator<Item = (f64, f64)> {
         let (max_share, footprints) = match self {
             Self::Constant => (0.25, 1),
@@ -171,7 +173,7 @@ impl Growth {
 pub(crate) struct TimedRun {
     pub(crate) size: f64,
     pub(crate) seconds: f64,
-    /// Factor by which the memory of the machine is slower at this size than at small ones, about 1 or more.
+    /// Factor by which the memory of the machine is slower at this size than at small sizes; about 1 or more.
     pub(crate) slowdown: f64,
 }
 
@@ -181,11 +183,11 @@ pub(crate) struct Curve {
     pub(crate) growth: Growth,
     base: f64,
     factor: f64,
-    /// Ratio of a linear part to that of the growth; 0 except for n².
+    /// Coefficient of the linear part; 0 except for n².
     linear: f64,
     share: f64,
     footprint: f64,
-    /// Exponent by which memory slows larger sizes down, for a factor of [`TREND_RANGE`] above the largest size.
+    /// Exponent of the slowdown by memory above the largest measured size, up to [`TREND_RANGE`] times that size.
     trend: f64,
     /// Root mean square of the relative deviations, as logarithms.
     pub(crate) deviation: f64,
@@ -196,29 +198,29 @@ pub(crate) struct Curve {
 pub(crate) struct Reached {
     pub(crate) size: f64,
     pub(crate) low: f64,
-    /// `None` if it may not be reached at all.
+    /// `None` if the time may not be reached at any size.
     pub(crate) high: Option<f64>,
-    /// True if it is above the largest measured size.
+    /// True if `size` is above the largest measured size.
     pub(crate) is_extrapolated: bool,
 }
 
-/// Curve through the samples.
+/// Curve fitted to the samples.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fit {
-    /// Samples in ascending order, cleaned.
+    /// Cleaned samples in ascending order of size.
     samples: Vec<TimedRun>,
     pub(crate) curve: Curve,
-    /// Curves that the samples do not exclude, with the one above.
+    /// Curves that the samples do not exclude, including `curve`.
     candidates: Vec<Curve>,
     /// Smallest deviation of a simpler curve; infinite if there is none.
     simpler: f64,
-    /// Smallest deviation of a curve with a faster growth; infinite if there is none.
+    /// Smallest deviation of a curve with faster growth; infinite if there is none.
     faster: f64,
 }
 
 impl Fit {
-    /// Fits samples in ascending order of their sizes. `None` if there are too few, or no curve passes near them. `is_cold`: each run
-    /// follows a copy of the data.
+    /// Fits a curve to samples in ascending order of size. Returns `None` if there are too few samples or no curve fits. `is_cold`
+    /// is true if each run follows a copy of the data.
     pub(crate) fn new(samples: &[TimedRun], is_cold: bool) -> Option<Self> {
         let samples = cleaned(samples);
         if samples.len() < MIN_SAMPLES {
@@ -275,8 +277,8 @@ impl Fit {
         Some(Self { samples, curve, candidates, simpler, faster })
     }
 
-    /// True if the growth is certain although the time budget ended the measurement: a machine without time for more sizes has
-    /// also disturbed those that were measured.
+    /// Returns true if the growth is certain even if the time budget ended the measurement. A machine that is too busy to measure
+    /// more sizes has also disturbed those that were measured.
     pub(crate) fn is_certain(&self) -> bool {
         let deviation = self.curve.deviation;
         let is_alone = match self.curve.growth {
@@ -289,13 +291,14 @@ impl Fit {
         is_alone && deviation <= MAX_CUT_DEVIATION && self.samples.len() >= least
     }
 
-    /// True if a growth faster than n was found in runs that are too short to show one.
+    /// Returns true if a growth faster than n was found in runs that are too short to show it.
     pub(crate) fn is_too_short(&self) -> bool {
         self.curve.growth > Growth::Linear
             && self.samples.last().is_none_or(|largest| largest.seconds < MIN_FASTER_THAN_LINEAR)
     }
 
-    /// Time at a size: between the measured times, or by the curve from the last of them on.
+    /// Returns the time at a size, in seconds: interpolated between the measured times, or extrapolated with the curve above the
+    /// largest measured size.
     pub(crate) fn at(&self, size: f64) -> f64 {
         self.by(&self.curve, size)
     }
@@ -310,12 +313,12 @@ impl Fit {
         interpolate(&self.samples, size, |sample| sample.seconds.ln()).exp()
     }
 
-    /// Relative uncertainty of a time.
+    /// Returns the relative uncertainty of a predicted time.
     fn uncertainty(&self) -> f64 {
         self.curve.deviation.max(UNCERTAINTY)
     }
 
-    /// Size at which a run takes this long; `None` if no size does.
+    /// Returns the size at which a run takes this many seconds; `None` if no size does.
     pub(crate) fn reached(&self, seconds: f64) -> Option<Reached> {
         let size = self.size_at(&self.curve, seconds)?;
         let factor = 1.0 + self.uncertainty();
@@ -342,27 +345,27 @@ impl Fit {
         Some(high.exp())
     }
 
-    /// Least time at which a run at a size would agree with the fit.
+    /// Returns true if a run of at least `at_least` seconds at a size agrees with the fit.
     pub(crate) fn allows(&self, size: f64, at_least: f64) -> bool {
         self.at(size) * (1.0 + self.uncertainty()).powi(2) >= at_least
     }
 }
 
 impl Curve {
-    /// Time at a size.
+    /// Returns the time at a size, in seconds.
     fn at(&self, samples: &[TimedRun], size: f64) -> f64 {
         self.base + self.grown(samples, size)
     }
 
-    /// Part of the time that grows.
+    /// Returns the growing part of the time at a size.
     fn grown(&self, samples: &[TimedRun], size: f64) -> f64 {
         let shape = shape(self.growth, samples, size, self.share, self.footprint);
         self.factor * (shape + self.linear * size)
     }
 }
 
-/// Samples without disturbances. Those only add time, and a larger size takes no less time than a smaller one: no sample is above
-/// a later one.
+/// Removes disturbances from samples. A disturbance only adds time, and a larger size takes no less time than a smaller one. Each
+/// sample is therefore limited to the minimum of the samples at larger sizes.
 fn cleaned(samples: &[TimedRun]) -> Vec<TimedRun> {
     let mut cleaned = samples.to_vec();
     let (mut seconds, mut slowdown) = (f64::INFINITY, f64::INFINITY);
@@ -378,14 +381,15 @@ fn cleaned(samples: &[TimedRun]) -> Vec<TimedRun> {
     cleaned
 }
 
-/// Growth with the slowdown of memory.
+/// Returns the value of a growth at a size, including the slowdown by memory.
 fn shape(growth: Growth, samples: &[TimedRun], size: f64, share: f64, footprint: f64) -> f64 {
     let slowdown =
         if share > 0.0 { interpolate(samples, size * footprint, |sample| sample.slowdown) } else { 1.0 };
     growth.at(size) * (1.0 + share * (slowdown - 1.0))
 }
 
-/// Value at a size, linear in its logarithm between the samples, and that of the nearest sample beyond them.
+/// Interpolates a value at a size, linearly in the logarithm of the size. Outside the samples, returns the value of the nearest
+/// one.
 fn interpolate(samples: &[TimedRun], size: f64, value: impl Fn(&TimedRun) -> f64) -> f64 {
     let after = samples.partition_point(|sample| sample.size < size);
     match (after.checked_sub(1).and_then(|before| samples.get(before)), samples.get(after)) {
@@ -398,7 +402,7 @@ fn interpolate(samples: &[TimedRun], size: f64, value: impl Fn(&TimedRun) -> f64
     }
 }
 
-/// Curve of a growth with the smallest deviation.
+/// Returns the curve with the smallest deviation for a growth.
 fn best_curve(growth: Growth, samples: &[TimedRun]) -> Option<Curve> {
     let curves = growth.memory().map(|(share, footprint)| {
         let curve = curve(growth, samples, share, footprint);
@@ -407,7 +411,7 @@ fn best_curve(growth: Growth, samples: &[TimedRun]) -> Option<Curve> {
     curves.filter(|curve| curve.deviation.is_finite()).min_by(|a, b| a.deviation.total_cmp(&b.deviation))
 }
 
-/// Curve through all samples but one that another program may have disturbed, which adds time.
+/// Fits a curve to all samples, except at most one that another program may have slowed down.
 fn curve(growth: Growth, samples: &[TimedRun], share: f64, footprint: f64) -> Curve {
     let counts = |sample: &&TimedRun| growth >= Growth::Linear || sample.size >= MIN_SIZE;
     let point = |sample: &TimedRun| Weighted {
@@ -431,11 +435,11 @@ fn curve(growth: Growth, samples: &[TimedRun], share: f64, footprint: f64) -> Cu
     Curve { growth, base, factor, linear: 0.0, share, footprint, trend: 0.0, deviation }
 }
 
-/// Growth by the small sizes.
+/// Result of fitting the small sizes.
 enum Small {
-    /// Curve, all curves that no size excludes, and the smallest deviations of a simpler and of a faster curve.
+    /// The curve, all curves that no size excludes, and the smallest deviations of a simpler and of a faster curve.
     Decide(Curve, Vec<Curve>, [f64; 2]),
-    /// It is faster than this one, which the small sizes have.
+    /// The growth is faster than this one, which fits the small sizes.
     Exclude(Growth),
     Unclear,
 }
@@ -461,7 +465,7 @@ fn by_small_sizes(samples: &[TimedRun]) -> Small {
     };
     let near = curves.iter().filter(decides).filter(|other| other.growth >= curve.growth);
     let near = near.filter(|other| other.deviation <= curve.deviation * CLEARLY && other.continues(samples));
-    // The slowdown by memory may go on, or end.
+    // The slowdown by memory may continue or end.
     let candidates =
         near.flat_map(|curve| [*curve, Curve { trend: curve.exponent(samples).max(0.0), ..*curve }]);
     let trend = curve.exponent(samples).clamp(0.0, MAX_TREND);
@@ -469,7 +473,7 @@ fn by_small_sizes(samples: &[TimedRun]) -> Small {
     Small::Decide(Curve { trend, ..*curve }, candidates.collect(), others)
 }
 
-/// Smallest deviations of the curves whose growth is slower, and of those whose growth is faster, than that of one of them; infinite if
+/// Returns the smallest deviations of the curves with slower growth than `curve`, and of those with faster growth; infinite if
 /// there are none.
 fn others(curve: &Curve, curves: &[Curve]) -> [f64; 2] {
     let least = |accepts: &dyn Fn(Growth) -> bool| {
@@ -479,7 +483,8 @@ fn others(curve: &Curve, curves: &[Curve]) -> [f64; 2] {
     [least(&|growth| growth < curve.growth), least(&|growth| growth > curve.growth)]
 }
 
-/// Curve of a growth through all small sizes but one, which a listpack, a rehash or another program may have moved.
+/// Fits a growth to the small sizes. At most one size is left out, because a listpack, a rehash or another program may have changed
+/// its time.
 fn small_curve(growth: Growth, small: &[TimedRun]) -> Option<Curve> {
     let linear: Vec<f64> = match growth {
         Growth::Quadratic => {
@@ -509,12 +514,12 @@ fn small_curve(growth: Growth, small: &[TimedRun]) -> Option<Curve> {
 }
 
 impl Curve {
-    /// Factor by which a sample is above the curve.
+    /// Returns the factor by which a sample is above the curve.
     fn slowdown(&self, samples: &[TimedRun], sample: &TimedRun) -> f64 {
         sample.seconds / self.at(samples, sample.size)
     }
 
-    /// True if memory explains the large sizes.
+    /// Returns true if memory explains the times of the large sizes.
     fn continues(&self, samples: &[TimedRun]) -> bool {
         let mut large = samples.iter().filter(|sample| sample.size > CACHED);
         let is_within = |sample: &TimedRun| {
@@ -525,13 +530,13 @@ impl Curve {
         large.all(is_within) && self.exponent(samples) <= MAX_EXPONENT
     }
 
-    /// True if a large size takes less time than the curve.
+    /// Returns true if a large size takes clearly less time than the curve predicts.
     fn is_capped(&self, samples: &[TimedRun]) -> bool {
         let mut large = samples.iter().filter(|sample| sample.size > CACHED);
         large.any(|sample| self.slowdown(samples, sample).ln() < -MAX_OUTSIDE)
     }
 
-    /// Exponent of the slowdown over the last factor of 10 of the sizes; 0 if they are too few.
+    /// Returns the exponent of the slowdown over the last factor of 10 in size; 0 if there are too few sizes.
     fn exponent(&self, samples: &[TimedRun]) -> f64 {
         let last = samples.last();
         let before = last.and_then(|last| {
@@ -545,7 +550,7 @@ impl Curve {
     }
 }
 
-/// Time, the shape of the growth at its size, and the weight of the sample.
+/// Time of a sample, value of the growth at its size, and weight.
 #[derive(Debug, Clone, Copy)]
 struct Weighted {
     seconds: f64,
@@ -553,8 +558,8 @@ struct Weighted {
     weight: f64,
 }
 
-/// Base and factor by least squares of the relative deviations: `base/t + factor × shape/t = 1`. Returns also the logarithms of the
-/// relative deviations.
+/// Determines base and factor by least squares of the relative deviations: `base/t + factor × shape/t = 1`. Also returns the
+/// logarithms of the relative deviations.
 fn least_squares(growth: Growth, points: &[Weighted]) -> (f64, f64, Vec<f64>) {
     let (mut xx, mut xy, mut yy, mut x1, mut y1) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for Weighted { seconds, shape, weight } in points {
@@ -584,13 +589,13 @@ mod tests {
 
     use super::*;
 
-    /// Sizes that are measured.
+    /// Measured sizes.
     const SIZES: [f64; 11] = [10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6];
 
-    /// Slowdown of memory at these sizes, as measured.
+    /// Slowdown by memory at these sizes, as measured.
     const SLOWDOWN: [f64; 11] = [1.0, 1.0, 1.0, 1.0, 1.03, 1.03, 1.05, 1.15, 2.5, 3.5, 4.0];
 
-    /// Samples of a time, each multiplied by its noise.
+    /// Returns samples of a time, each multiplied by its noise.
     fn samples(time: impl Fn(f64) -> f64, share: f64, noise: &[f64]) -> Vec<TimedRun> {
         let sizes = SIZES.iter().zip(SLOWDOWN).zip(noise);
         let sample = |((size, slowdown), noise): ((&f64, f64), &f64)| {
@@ -600,10 +605,10 @@ mod tests {
         sizes.map(sample).collect()
     }
 
-    /// Time at a size.
+    /// Time in seconds as a function of the size.
     type Time = fn(f64) -> f64;
 
-    /// Time of each growth.
+    /// Example of each growth.
     const TIMES: [(Growth, Time); 5] = [
         (Growth::Constant, |_| 5e-6),
         (Growth::Logarithmic, |size| 5e-6 * size.ln()),
@@ -622,7 +627,7 @@ mod tests {
             for (growth, time) in TIMES {
                 let share = if growth < Growth::Linear { 0.0 } else { share };
                 let mut samples = samples(time, share, &noise);
-                // Another program took the processor's cache. That may hide the difference of n and n log n.
+                // Another program evicted the data from the processor's cache. That may hide the difference between n and n log n.
                 if growth != Growth::Linearithmic {
                     samples[disturbed].seconds *= 1.6;
                 }
@@ -632,7 +637,7 @@ mod tests {
         }
 
         #[test]
-        fn the_size_of_a_time_is_in_its_range(noise in proptest::collection::vec(0.95..1.05_f64, 11)) {
+        fn the_size_reached_in_a_given_time_lies_within_its_range(noise in proptest::collection::vec(0.95..1.05_f64, 11)) {
             let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &noise), false).unwrap();
             let reached = fit.reached(1.0).unwrap();
             prop_assert!((0.8e7..1.25e7).contains(&reached.size) && reached.is_extrapolated, "{:?}", reached);
@@ -654,7 +659,7 @@ mod tests {
         }
     }
 
-    /// Samples of times in nanoseconds per element, without slowdown of the reference.
+    /// Returns samples of times in nanoseconds per element, without slowdown of the reference.
     fn measured(per_element: &[f64]) -> Vec<TimedRun> {
         let times = SIZES.iter().zip(per_element);
         times
@@ -662,7 +667,7 @@ mod tests {
             .collect()
     }
 
-    /// Times of Redis 7.0.15 on a machine with 7 runnable processes per core.
+    /// Times measured with Redis 7.0.15 on a machine with 7 runnable processes per core.
     #[test]
     fn small_sizes_tell_n_from_n_log_n() {
         for (growth, times) in [
@@ -682,7 +687,7 @@ mod tests {
                 &[660.0, 592.0, 664.0, 760.0, 903.0, 1082.0, 1516.0, 1582.0, 2223.0, 2700.0],
             ),
             (Growth::Linearithmic, &[272.0, 181.0, 191.0, 221.0, 255.0, 325.0, 454.0, 657.0, 1084.0, 1518.0]),
-            // table.insert(t, 1, …) of a set, LINDEX in a loop.
+            // table.insert(t, 1, …) with the elements of a set, LINDEX in a loop.
             (Growth::Quadratic, &[360.0, 317.0, 486.0, 1156.0, 3307.0, 10126.0, 33145.0]),
             (Growth::Quadratic, &[640.0, 757.0, 1779.0, 4913.0, 16573.0, 48517.0]),
         ] {
@@ -693,7 +698,7 @@ mod tests {
 
     #[test]
     fn the_slowdown_by_memory_is_extrapolated() {
-        // HGETALL: 1 093 ns at a million elements.
+        // HGETALL: 1,093 ns per element at a million elements.
         let fit = Fit::new(
             &measured(&[322.0, 183.0, 134.0, 125.0, 136.0, 149.0, 385.0, 400.0, 508.0, 760.0]),
             false,
@@ -704,9 +709,8 @@ mod tests {
         assert!(reached.high.is_some_and(|high| high > 1.3e6), "it may end: {reached:?}");
     }
 
-    /// HSET, ZADD and ZRANGE of a few elements, after a copy of the data.
     #[test]
-    fn times_of_microseconds_may_rise_a_little() {
+    fn microsecond_times_that_rise_slightly_are_constant() {
         // LRANGE of 100 elements, with other programs running.
         let times = [2.6, 5.1, 9.2, 8.7, 8.8, 9.7, 9.9, 10.0, 10.5, 12.9, 11.6];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
@@ -717,15 +721,16 @@ mod tests {
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
         let fit = Fit::new(&measured(&per_element), false).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
-        // 20 lookups for each bit of n.
+        // 20 lookups per bit of n.
         let times = [32.7, 41.8, 68.6, 119.6, 71.9, 84.6, 95.7, 109.8, 116.8, 130.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
         let fit = Fit::new(&measured(&per_element), false).unwrap();
         assert_eq!(fit.curve.growth, Growth::Logarithmic);
     }
 
+    /// HSET, ZADD and ZRANGE of a few elements, after a copy of the data.
     #[test]
-    fn caches_that_a_copy_has_displaced_are_no_growth() {
+    fn cache_misses_after_a_copy_do_not_count_as_growth() {
         let times = [8.0, 7.0, 8.0, 10.0, 7.0, 8.0, 10.0, 18.0, 32.0, 28.0];
         let samples: Vec<TimedRun> = SIZES
             .iter()
@@ -734,7 +739,7 @@ mod tests {
             .collect();
         let growth = |is_cold| Fit::new(&samples, is_cold).map(|fit| fit.curve.growth);
         assert_eq!(growth(true), Some(Growth::Constant));
-        // 100 times LPUSH and RPOP.
+        // LPUSH and RPOP, 100 times each.
         let times = [98.0, 95.0, 97.0, 99.0, 102.0, 110.0, 125.0, 150.0, 165.0, 170.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
         let fit = Fit::new(&measured(&per_element), true).unwrap();
@@ -756,7 +761,7 @@ mod tests {
 
     #[test]
     fn a_growth_that_the_data_does_not_show_is_not_claimed() {
-        // 1 ms and 10 ns per element, up to 10 000 elements: 10 % more.
+        // 1 ms, plus 10 ns per element up to 10,000 elements: 10 % more.
         let samples: Vec<TimedRun> = samples(|size| 1e-3 + 1e-8 * size, 0.0, &[1.0; 7]);
         let fit = Fit::new(&samples, false).unwrap();
         assert!(fit.curve.growth < Growth::Linear, "{:?}", fit.curve);
@@ -765,8 +770,8 @@ mod tests {
     }
 
     #[test]
-    fn a_growth_is_certain_from_eight_sizes_on_that_exclude_simpler_ones() {
-        // 20 lookups for each bit of n look constant up to 3 000.
+    fn growth_is_certain_once_enough_sizes_rule_out_simpler_growth() {
+        // 20 lookups per bit of n look constant up to 3,000.
         let logarithm = samples(|size| 2e-5 * size.ln(), 0.0, &[1.0; 11]);
         let certain = |count: usize| {
             Fit::new(&logarithm[..count], false).filter(Fit::is_certain).map(|fit| fit.curve.growth)
@@ -776,11 +781,11 @@ mod tests {
         let quadratic = samples(|size| 2e-8 * size * size, 0.0, &[1.0; 11]);
         let certain = |count: usize| Fit::new(&quadratic[..count], false).is_some_and(|fit| fit.is_certain());
         assert_eq!((certain(6), certain(7)), (false, true));
-        // The same logarithm where the first sizes were disturbed: from 100 to 30 000 it rises by less than half.
+        // The same logarithm with disturbed first sizes: from 100 to 30,000, the time rises by less than half.
         let noise = [1.3, 1.3, 1.3, 1.0, 1.0, 1.0, 1.0, 1.0];
         let disturbed = Fit::new(&samples(|size| 2e-5 * size.ln(), 0.0, &noise), false).unwrap();
         assert!(disturbed.curve.growth == Growth::Logarithmic || !disturbed.is_certain(), "{disturbed:?}");
-        // n log n, of which the noise leaves n possible.
+        // n log n with noise that does not exclude n.
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
         let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
         let is_possible = |growth| matches!(growth, Growth::Linear | Growth::Linearithmic);
@@ -788,14 +793,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_microseconds_show_no_growth_faster_than_linear() {
+    fn microsecond_runs_are_too_short_to_show_superlinear_growth() {
         let is_too_short = |seconds_at_ten: f64| {
             let samples = samples(|size| seconds_at_ten * size * size / 100.0, 0.0, &[1.0; 5]);
             let fit = Fit::new(&samples, false).unwrap();
             assert_eq!(fit.curve.growth, Growth::Quadratic);
             fit.is_too_short()
         };
-        // At 1 000 elements 0.1 ms, and 10 ms.
+        // 0.1 ms and 10 ms at 1,000 elements.
         assert!(is_too_short(1e-8));
         assert!(!is_too_short(1e-6));
         let linear = Fit::new(&samples(|size| 1e-9 * size, 0.0, &[1.0; 5]), false).unwrap();

@@ -16,117 +16,118 @@ use crate::convert::float;
 /// Smallest size.
 const MIN_SIZE: u64 = 10;
 
-/// Predicted time of a run above which no larger size is measured, so that few runs are killed: memory may double it.
+/// Maximum predicted time of a run, in seconds. Larger sizes are not measured, so that few runs are killed: memory may double the
+/// predicted time.
 const NEAR_LIMIT: f64 = 0.9;
 
-/// Total time of the runs of one size that is aimed at.
+/// Target for the total time of the runs of one size, in seconds.
 const TARGET: f64 = 0.3;
 
-/// Maximum number of batches per size; of a small one, per visit.
+/// Maximum number of batches per size, or per visit of a small size.
 const MAX_BATCHES: u32 = 9;
 
-/// Largest size that is visited several times, and the number of visits. These sizes tell n from n log n, and another program may
-/// disturb all batches of a few milliseconds in succession.
+/// Largest size that is visited several times, and the number of visits. These sizes distinguish n from n log n, and another
+/// program may disturb several short batches in a row.
 const SMALL: u64 = 3000;
 const VISITS: u32 = 4;
 
-/// Part of the time budget up to which small sizes are visited again, and that for larger sizes with short runs.
+/// Fraction of the time budget up to which small sizes are visited again, and the fraction for larger sizes with short runs.
 const SMALL_VISITS: f64 = 0.3;
 const SHORT_VISITS: f64 = 0.8;
 
-/// Part of the time budget that creating the data for a visit may take: 1 s of 60.
+/// Maximum fraction of the time budget for creating the data of a visit: 1 s of 60.
 const VISIT_FILL: f64 = 1.0 / 60.0;
 
-/// Part of the time budget for one size, once its time is reproduced: many sizes tell more than many batches of a few.
+/// Fraction of the time budget for one size once its time is reproduced. Many sizes reveal more than many batches of a few sizes.
 const SIZE_SHARE: f64 = 1.0 / 16.0;
 
-/// Ratio of the two shortest batches up to which the time of a size is reproduced.
+/// Maximum ratio of the two shortest batches at which the time of a size is considered reproduced.
 const REPRODUCED: f64 = 1.3;
 
-/// Time of a batch that is aimed at: short runs are repeated, because the server counts whole microseconds.
+/// Target for the time of a batch, in seconds. Short runs are repeated because the server counts whole microseconds.
 const BATCH: f64 = 0.002;
 
-/// Maximum number of runs of a batch.
+/// Maximum number of runs in a batch.
 const MAX_BATCH: f64 = 50.0;
 
-/// Time of a run from which on its CPU time is reliable; that has the commands around the run in it. Larger sizes with shorter runs are
-/// visited several times, too.
+/// Time of a run, in seconds, above which its CPU time is reliable although it includes the commands around the run. Larger sizes
+/// with shorter runs are also visited several times.
 const CPU_FROM: f64 = 0.005;
 
-/// Half of the unit of the server's clock, seconds.
+/// Half of the resolution of the server's clock, in seconds.
 const UNIT: f64 = 0.5e-6;
 
-/// Number of measured sizes from which on a run that is killed may be unexpected.
+/// Minimum number of measured sizes for a killed run to be unexpected.
 const MIN_EXPECTATION: usize = 4;
 
-/// Number of sizes that are tried between the last run that ended and the first that was killed.
+/// Number of sizes tried between the last run that ended and the first that was killed.
 const REFINEMENTS: usize = 2;
 
-/// Reference: creates strings and keeps them in a table, which takes time in proportion to their number, apart from the time that
-/// memory takes: more strings fit into no cache. Both are as in scripts that read a collection.
+/// Reference script: creates strings and keeps them in a table. Its time is proportional to their number, except that memory
+/// becomes slower when the strings no longer fit into a cache. Scripts that read a collection behave in the same way.
 const REFERENCE: &str = "\
 local strings, format = {}, string.format
 for i = 1, tonumber(ARGV[1]) do strings[i] = format('%016d', i) end
 return #strings";
 
-/// Elements of the reference that runs between copying the data and the script.
+/// Number of elements of the reference that runs between copying the data and running the script.
 const WARM_UP: &str = "1000";
 
-/// Frees what [`REFERENCE`] has left.
+/// Script that frees the memory used by [`REFERENCE`].
 const COLLECT: &str = "return collectgarbage('collect')";
 
-/// Largest size of the reference; it takes as much memory as a script that reads a collection.
+/// Maximum size of the reference. It uses as much memory as a script that reads a collection.
 const MAX_REFERENCE: u64 = 1_000_000;
 
-/// Smallest size of the reference that is compared; below it the time is mostly that of the call.
+/// Minimum size at which the reference is compared. At smaller sizes, most of the time is that of the call.
 const MIN_REFERENCE: u64 = 100;
 
-/// Elements of the reference that measures the speed of the machine.
+/// Number of elements of the reference that measures the speed of the machine.
 pub(crate) const CALIBRATION: u64 = 10_000;
 
-/// Number of measurements of the reference.
+/// Maximum number of measurements of the reference.
 const REFERENCE_RUNS: u32 = 5;
 
 /// Measurement of one size.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Point {
     pub(crate) size: u64,
-    /// Shortest time of a run, by the server's clock or its CPU time, seconds.
+    /// Shortest time of a run by the server's clock or its CPU time, in seconds.
     pub(crate) seconds: f64,
-    /// Shortest time of a run by the server's clock, seconds.
+    /// Shortest time of a run by the server's clock, in seconds.
     pub(crate) clock: f64,
-    /// Longest time of a run, by the server's clock, seconds.
+    /// Longest time of a run by the server's clock, in seconds.
     pub(crate) longest: f64,
     pub(crate) runs: u32,
-    /// Bytes of the reply.
+    /// Size of the reply, in bytes.
     pub(crate) reply: u64,
-    /// Memory of the Lua virtual machine after the runs, bytes.
+    /// Memory of the Lua virtual machine after the runs, in bytes.
     pub(crate) lua_memory: u64,
-    /// Commands of one run.
+    /// Commands called by one run.
     pub(crate) commands: BTreeMap<String, CommandTime>,
-    /// Changes to the data by one run.
+    /// Number of changes to the data by one run.
     pub(crate) changes: u64,
-    /// Time of the reference at this size, seconds; 0 if it was not measured.
+    /// Time of the reference at this size, in seconds; 0 if it was not measured.
     pub(crate) reference: f64,
-    /// True if two batches took the same time, or the CPU time counted.
+    /// True if two batches took about the same time, or if the run is long enough for a reliable CPU time.
     pub(crate) is_reproduced: bool,
-    /// Shortest times of a run in each batch, the shortest first.
+    /// Time of a run in each batch, in seconds, in ascending order.
     pub(crate) batches: Vec<f64>,
 }
 
-/// Reason for which no larger size was measured.
+/// Reason why no larger size was measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The size of `--max-size` was measured.
     #[default]
     MaxSize,
-    /// The next size would take longer than a run may.
+    /// A run of the next size would exceed the time limit.
     RunLimit,
-    /// No time is left.
+    /// The time budget is used up.
     Budget,
     /// The server has reached its memory limit.
     Memory,
-    /// Nothing of the data grows.
+    /// None of the data grows with the size.
     NothingGrows,
     /// A run was killed.
     Killed,
@@ -138,20 +139,21 @@ pub(crate) struct Measurements {
     pub(crate) points: Vec<Point>,
     /// Size at which a run was killed.
     pub(crate) killed: Option<u64>,
-    /// True if it had written and only the end of the server ended it.
+    /// True if that run had written, so that only the end of the server could end it.
     pub(crate) unkillable: bool,
-    /// Size at which one run was killed and another one ended.
+    /// Size at which one run was killed but another one completed.
     pub(crate) exceeded: Option<u64>,
     pub(crate) stop: Stop,
-    /// Time of the reference without elements, seconds.
+    /// Time of the reference without elements, in seconds.
     overhead: f64,
-    /// Time of the reference with [`CALIBRATION`] elements, seconds: the speed of this machine.
+    /// Time of the reference with [`CALIBRATION`] elements, in seconds: the speed of this machine.
     pub(crate) calibration: f64,
 }
 
-/// Receiver of the progress.
+/// Receiver of progress reports.
 pub(crate) trait Progress {
-    /// A size is filled or measured; `share` of the time budget is used.
+    /// Reports that a size is being filled or measured. `share` is the used fraction of the time budget, and `last` is the largest
+    /// measured point.
     fn at(&mut self, size: u64, share: f64, last: Option<&Point>);
 }
 
@@ -162,13 +164,14 @@ pub(crate) struct Bounds {
     pub(crate) budget: Duration,
 }
 
-/// Time of the runs of a batch.
+/// Times and other measurements of a batch.
 #[derive(Debug, Clone, PartialEq)]
 struct Timing {
-    /// One run by the server's clock, seconds.
+    /// Mean time of a run by the server's clock, in seconds.
     clock: f64,
-    /// One run by the server's clock or its CPU time, whichever is shorter, seconds. The CPU time has the commands around
-    /// the run in it, and the clock the time in which other programs used the processor: neither is shorter than the run.
+    /// Mean time of a run by the server's clock or its CPU time, whichever is shorter, in seconds. The CPU time includes the
+    /// commands around the run, and the clock includes the time in which other programs used the processor. Neither is shorter than
+    /// the run.
     net: f64,
     runs: u32,
     reply: u64,
@@ -185,7 +188,7 @@ impl Timing {
         Self { clock, net, runs, reply, lua_memory, difference }
     }
 
-    /// All runs, seconds.
+    /// Returns the time of all runs, in seconds.
     fn total(&self) -> f64 {
         self.net * float(u64::from(self.runs))
     }
@@ -195,7 +198,7 @@ impl Point {
     /// Adds a batch of runs.
     fn add(&mut self, timing: &Timing, callable: &Callable) {
         let is_first = self.batches.is_empty();
-        // A run of less than the server's unit takes half of it, on average.
+        // A run shorter than the resolution of the server's clock takes half of it on average.
         let (net, clock) = (timing.net.max(UNIT), timing.clock.max(UNIT));
         if is_first || net < self.seconds {
             self.seconds = net;
@@ -223,16 +226,16 @@ struct Rehearsal<'a> {
     callable: Callable,
     reference: Callable,
     measured: Measurements,
-    /// Seconds to create an element.
+    /// Time to create an element, in seconds.
     fill_cost: f64,
-    /// Seconds to provide the data of a run that follows one that wrote, per element.
+    /// Time per element to provide the data after a run that wrote, in seconds.
     copy_cost: f64,
 }
 
 /// Measures a script at growing sizes.
 ///
 /// # Errors
-/// The script fails, or the server.
+/// The script or the server fails.
 pub(crate) async fn measure(
     session: &mut Session,
     plan: &Plan,
@@ -256,7 +259,7 @@ pub(crate) async fn measure(
     };
     let result = rehearsal.grow(session, progress).await;
     let removed = if rehearsal.measured.unkillable { Ok(()) } else { rehearsal.data.remove(session).await };
-    // The error of the rehearsal is the one to report.
+    // An error of the rehearsal takes precedence over one of the removal.
     result.map_err(|error| match error {
         RehearseError::Interrupted(_) if removed.is_ok() => RehearseError::Interrupted(Remains::Removed),
         error => error,
@@ -266,7 +269,7 @@ pub(crate) async fn measure(
 }
 
 impl Rehearsal<'_> {
-    /// Measures the sizes from the smallest on.
+    /// Measures the sizes, starting with the smallest.
     async fn grow(
         &mut self,
         session: &mut Session,
@@ -322,8 +325,8 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// True if a run was killed that should have ended by the times before, as other programs may have displaced its data from the
-    /// processor's caches, and another run is possible.
+    /// Returns true if a killed run should have ended according to the times before, and another run is possible. Other programs
+    /// may have evicted its data from the processor's caches.
     fn is_unexpected(&self, session: &Session, size: u64) -> bool {
         let is_possible = session.is_private() || !self.measured.unkillable;
         let filled = if self.measured.unkillable { 0 } else { size };
@@ -333,8 +336,8 @@ impl Rehearsal<'_> {
             && self.is_affordable(size, filled, RUN_LIMIT.as_secs_f64())
     }
 
-    /// Measures some sizes several times more, while no more than a share of the time budget is used; returns the reason to stop,
-    /// if there is one.
+    /// Measures the sizes selected by `is_wanted` several more times, until a share of the time budget is used. Returns the reason
+    /// to stop, if there is one.
     async fn visit(
         &mut self,
         session: &mut Session,
@@ -360,24 +363,25 @@ impl Rehearsal<'_> {
         Ok(None)
     }
 
-    /// Number of elements of the data of a size.
+    /// Returns the number of elements in the data of a size.
     fn elements(&self, size: u64) -> f64 {
         self.plan.specs.iter().map(|spec| float(spec.elements(size))).sum()
     }
 
-    /// Part of the time budget that is used, seconds.
+    /// Returns the used part of the time budget, in seconds.
     fn used(&self) -> f64 {
         self.budget.used(self.clock.now().mono, own_time())
     }
 
-    /// Numbers of the server; its CPU time counts for the budget.
+    /// Reads the statistics of the server, and charges its CPU time to the budget.
     async fn snapshot(&mut self, session: &mut Session) -> Result<Snapshot, RehearseError> {
         let snapshot = session.snapshot().await?;
         self.budget.read(snapshot.cpu);
         Ok(snapshot)
     }
 
-    /// True if the time budget suffices for a size.
+    /// Returns true if the time budget suffices to measure a size with runs of `run` seconds. Data of the size `filled` already
+    /// exists.
     fn is_affordable(&self, size: u64, filled: u64, run: f64) -> bool {
         let mut cost = run * 2.0 + self.fill_cost * (self.elements(size) - self.elements(filled)).max(0.0);
         if self.data.is_written() {
@@ -386,7 +390,7 @@ impl Rehearsal<'_> {
         self.budget.allows(cost, self.clock.now().mono, own_time())
     }
 
-    /// Next size after one, or the reason for which there is none.
+    /// Returns the next size to measure, or the reason why there is none.
     fn next_size(&self, size: u64) -> Result<u64, Stop> {
         if !self.plan.grows() {
             return Err(Stop::NothingGrows);
@@ -396,7 +400,7 @@ impl Rehearsal<'_> {
         };
         let predicted = self.predict(next);
         if predicted > NEAR_LIMIT {
-            // The largest size that ends in time.
+            // Find the largest size with a run that ends in time.
             let (mut low, mut high) = (size, next);
             for _ in 0..20 {
                 let middle = geometric_mean(low, high);
@@ -407,7 +411,7 @@ impl Rehearsal<'_> {
         if self.is_affordable(next, size, predicted) { Ok(next) } else { Err(Stop::Budget) }
     }
 
-    /// A last size, if it is notably larger than the one before.
+    /// Returns `last` if it is notably larger than `size` and the time budget suffices; otherwise the reason to stop.
     fn last_size(&self, size: u64, last: u64, stop: Stop) -> Result<u64, Stop> {
         let is_useful = float(last) >= float(size) * 1.25;
         if !is_useful {
@@ -419,10 +423,10 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Time of a run at a size by the growth between the last two sizes.
+    /// Predicts the time of a run at a size, in seconds, from the growth between the last two sizes.
     fn predict(&self, size: u64) -> f64 {
         let [.., before, last] = self.measured.points.as_slice() else {
-            // Nothing is known: the second size is measured in any case.
+            // The growth is still unknown. The second size is always measured.
             return self.measured.points.last().map_or(0.0, |point| point.seconds);
         };
         let exponent = (last.seconds / before.seconds).ln() / (float(last.size) / float(before.size)).ln();
@@ -430,7 +434,7 @@ impl Rehearsal<'_> {
         last.seconds * (float(size) / float(last.size)).powf(exponent)
     }
 
-    /// Measures one size, or measures it again; returns the reason to stop, if there is one.
+    /// Measures a size, possibly again. Returns the reason to stop, if there is one.
     async fn measure_size(
         &mut self,
         session: &mut Session,
@@ -455,7 +459,7 @@ impl Rehearsal<'_> {
             self.snapshot(session).await?;
             self.learn(size, self.used() - before_fill, is_new && number == 0);
             if self.data.is_written() {
-                // Copying has displaced the code and the stack of Lua from the processor's caches.
+                // Copying has evicted the code and the stack of Lua from the processor's caches.
                 session.run(&self.reference, &[], &[WARM_UP.to_owned()]).await?;
             }
             let timing = match self.batch(session, &callable, &keys, &args, batch).await? {
@@ -467,7 +471,7 @@ impl Rehearsal<'_> {
                     if point.batches.is_empty() || end == Run::RunsOn {
                         return Ok(Some(stop));
                     }
-                    // Another run of this size has ended.
+                    // Another run of this size completed.
                     (self.measured.killed, self.measured.unkillable) = (None, false);
                     self.measured.exceeded = Some(size);
                     self.keep(point);
@@ -479,7 +483,7 @@ impl Rehearsal<'_> {
             if timing.difference.changes > 0 {
                 self.data.set_used();
             }
-            // Enough: the time is used, or one more would exceed it.
+            // Stop if the time is used up, or if another batch would exceed it.
             let spent = if self.data.is_written() { total + self.used() - before_fill } else { total };
             let budget = self.budget.limit();
             let is_long = self.used() - start > budget * SIZE_SHARE;
@@ -502,7 +506,7 @@ impl Rehearsal<'_> {
         Ok(None)
     }
 
-    /// Adds a point, or replaces that of its size.
+    /// Adds a point, or replaces the point of the same size.
     fn keep(&mut self, point: Point) {
         let points = &mut self.measured.points;
         let position = points.partition_point(|other| other.size < point.size);
@@ -512,12 +516,12 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Number of runs of a batch; each run of a script that writes needs its own data.
+    /// Returns the number of runs in a batch: 1 if the script writes, because each run then needs its own data.
     fn repetitions(&self, seconds: f64) -> u32 {
         if self.data.is_written() { 1 } else { repetitions(seconds) }
     }
 
-    /// Runs a script several times; `Err` has the end of a run that did not reply.
+    /// Runs a script several times. The inner `Err` is the outcome of a run that did not succeed.
     async fn batch(
         &mut self,
         session: &mut Session,
@@ -538,7 +542,8 @@ impl Rehearsal<'_> {
         Ok(Ok(Timing::new(callable, runs, reply, after.lua_memory, after.since(&before))))
     }
 
-    /// Time of the reference at a size; `None` if the size is too large, or the time does not suffice.
+    /// Measures the time of the reference at a size, in seconds. Returns `None` if the size is too large or the time budget does
+    /// not suffice.
     async fn measure_reference(
         &mut self,
         session: &mut Session,
@@ -563,7 +568,7 @@ impl Rehearsal<'_> {
         Ok(Some(shortest))
     }
 
-    /// Notes that a run was killed.
+    /// Records that a run was killed.
     async fn killed(&mut self, session: &mut Session, size: u64, end: &Run) -> Result<Stop, RehearseError> {
         self.measured.killed = Some(size);
         match end {
@@ -583,7 +588,7 @@ impl Rehearsal<'_> {
         Ok(Stop::Killed)
     }
 
-    /// Learns the cost of providing data.
+    /// Updates the estimated cost of providing data.
     fn learn(&mut self, size: u64, seconds: f64, is_first: bool) {
         let filled = self.elements(size);
         if filled < 10_000.0 {
@@ -599,13 +604,13 @@ impl Rehearsal<'_> {
 }
 
 impl Measurements {
-    /// True if no larger size was measured because the time budget was used.
+    /// Returns true if no larger size was measured because the time budget was used up.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.stop == Stop::Budget
     }
 
-    /// Samples for the fit: sizes, times, and the factor by which memory was slower than at the best size. Of a measurement that was
-    /// cut short, only those that are reproduced.
+    /// Returns the samples for the fit: sizes, times, and the factor by which memory was slower than at the best size. If the
+    /// measurement was cut short, only reproduced times are included.
     pub(crate) fn samples(&self) -> Vec<TimedRun> {
         let counts = |point: &&Point| point.is_reproduced || !self.is_cut_short();
         let per_element = |point: &Point| {
@@ -624,7 +629,7 @@ impl Measurements {
     }
 }
 
-/// Commands that a run called, per run: all but those of the rehearsal.
+/// Returns the commands that the script called, per run, without those of the rehearsal itself.
 fn inner(
     commands: &BTreeMap<String, CommandTime>,
     callable: &Callable,
@@ -638,7 +643,7 @@ fn inner(
     commands.iter().filter(is_inner).map(|(name, time)| (name.clone(), per_run(time))).collect()
 }
 
-/// Number of runs of a batch.
+/// Returns the number of runs in a batch.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
@@ -649,7 +654,7 @@ fn repetitions(seconds: f64) -> u32 {
     (BATCH / seconds.max(1e-7)).clamp(1.0, MAX_BATCH) as u32
 }
 
-/// Next size of 10, 30, 100, 300 and so on.
+/// Returns the next size in the sequence 10, 30, 100, 300 and so on.
 fn ladder(size: u64) -> Option<u64> {
     let mut step = MIN_SIZE;
     while step <= size {
@@ -669,7 +674,7 @@ fn geometric_mean(low: u64, high: u64) -> u64 {
     (float(low) * float(high)).sqrt() as u64
 }
 
-/// Rounds down to two digits.
+/// Rounds down to two significant digits.
 fn round(size: u64) -> u64 {
     let mut unit = 1;
     while size / unit >= 100 {
@@ -682,7 +687,7 @@ fn round(size: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Batch of runs by the server's clock and its processor, in microseconds for all of them.
+    /// Returns the timing of a batch. `clock` and `cpu` are the total times by the server's clock and its CPU, in microseconds.
     fn timing(runs: u32, clock: u64, cpu: u64) -> Timing {
         let called = CommandTime { calls: u64::from(runs), time: Duration::from_micros(clock) };
         let difference = Difference {
@@ -696,10 +701,10 @@ mod tests {
     #[test]
     fn time_without_the_processor_does_not_count() {
         for (runs, clock, cpu, expected) in [
-            // An idle machine: the CPU time has the commands around the run in it.
+            // An idle machine: the CPU time includes the commands around the run.
             (50, 35, 350, 0.7e-6),
             (1, 900_000, 910_000, 0.9),
-            // Other programs ran for a while, also during a run of 0.4 ms.
+            // Other programs ran for a while, even during a run of 0.4 ms.
             (1, 900_000, 300_000, 0.3),
             (4, 6_000, 1_600, 0.4e-3),
             // No CPU time is reported.
@@ -711,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_has_the_shortest_of_its_batches() {
+    fn a_point_takes_the_time_of_its_shortest_batch() {
         let callable = Callable::Script { sha1: String::new() };
         let mut point = Point::default();
         point.add(&timing(2, 8_000, 2_000), &callable);

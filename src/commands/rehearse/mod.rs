@@ -1,8 +1,8 @@
 //! `redis-script-exporter rehearse`: runs a script at growing sizes of its data, and predicts the sizes at which it blocks.
 //!
-//! `plan` combines flags, comments (`directive`) and assumptions, `spec` describes keys. `server` starts a private server, `session`
-//! sends commands, `fill` creates the data, `measure` runs the script within its `budget`, `fit` finds the growth, `report` and `output` show it. `sample`
-//! reads the shape of real keys.
+//! `plan` combines flags, comments (`directive`) and assumptions, and `spec` describes keys. `server` starts a private server,
+//! `session` sends commands, and `fill` creates the data. `measure` runs the script within its `budget`, `fit` finds the growth,
+//! and `report` and `output` show the result. `sample` reads the shape of real keys.
 
 mod budget;
 mod directive;
@@ -38,22 +38,22 @@ use crate::clock::Clock;
 use crate::config::{Config, TargetConfig};
 use crate::files;
 
-/// Largest size unless `--max-size` or a comment gives one.
+/// Default maximum size, unless `--max-size` or a comment sets one.
 const DEFAULT_MAX_SIZE: u64 = 10_000_000;
 
-/// Maximum size of a script.
+/// Maximum size of a script, in bytes.
 const MAX_SCRIPT: u64 = 1 << 20;
 
-/// Maximum number of scripts of `--all`.
+/// Maximum number of scripts for `--all`.
 const MAX_SCRIPTS: usize = 10_000;
 
-/// Extensions of formats in which no chart is written.
+/// File name extensions of formats that are not supported for charts.
 const OTHER_FORMATS: [&str; 6] = ["gif", "jpeg", "jpg", "pdf", "png", "webp"];
 
-/// Columns of the bar of progress.
+/// Width of the progress bar, in columns.
 const BAR: f64 = 30.0;
 
-/// Parses any text as comments of a script, as a key, and as INFO, for fuzzing.
+/// Parses arbitrary text as the comments of a script, as keys and as INFO, for fuzzing.
 #[cfg(any(fuzzing, test))]
 pub(crate) fn fuzz(text: &str) {
     let _ = self::directive::Directives::parse(text);
@@ -65,10 +65,10 @@ pub(crate) fn fuzz(text: &str) {
     }
 }
 
-/// Rehearses the scripts that the flags name, and prints the results.
+/// Rehearses the scripts named by the flags and prints the results.
 ///
 /// # Errors
-/// Wrong flags, or a script or a server that fails. The server is ended and its directory removed in any case.
+/// Flags are invalid, or a script or a server fails. In any case, the private server is ended and its directory removed.
 pub(crate) async fn run(cli: &Cli, flags: &RehearseFlags) -> Result<ExitCode, RehearseError> {
     let failed = |source: io::Error| RehearseError::Usage(format!("signals: {source}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -159,19 +159,19 @@ async fn rehearse(
     Ok(ExitCode::from(code))
 }
 
-/// Rejects the name of a chart that promises another format.
+/// Rejects a file name for the chart that has the extension of another format.
 fn check_name(path: &Path) -> Result<(), RehearseError> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if OTHER_FORMATS.contains(&extension.as_str()) {
         return Err(RehearseError::Usage(format!(
-            "--output {}: the chart is written as SVG; browsers, rsvg-convert and ImageMagick make other formats of it",
+            "--output {}: the chart is written as SVG; browsers, rsvg-convert and ImageMagick can convert it to other formats",
             path.display()
         )));
     }
     Ok(())
 }
 
-/// Prints a text; a closed pipe is not an error.
+/// Prints text; a closed pipe is not an error.
 fn print(out: &mut impl io::Write, text: &str) -> Result<(), RehearseError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -184,7 +184,8 @@ fn json(value: &impl serde::Serialize) -> Result<String, RehearseError> {
     Ok(text + "\n")
 }
 
-/// Server that the command line names. An address in the environment does not count: it is likely one of production.
+/// Returns the server named on the command line. An address from the environment is ignored because it is probably that of a
+/// production server.
 fn existing_server(cli: &Cli, flags: &RehearseFlags) -> Result<Option<TargetConfig>, RehearseError> {
     if !cli.redis_addr_is_flag {
         return Ok(None);
@@ -199,7 +200,7 @@ fn existing_server(cli: &Cli, flags: &RehearseFlags) -> Result<Option<TargetConf
     Ok(targets.pop())
 }
 
-/// Scripts of a directory, sorted by name.
+/// Returns the scripts in a directory, sorted by name.
 fn scripts(folder: &Path) -> Result<Vec<PathBuf>, RehearseError> {
     let mut paths = Vec::new();
     for entry in WalkDir::new(folder).max_depth(32).sort_by_file_name() {
@@ -213,7 +214,7 @@ fn scripts(folder: &Path) -> Result<Vec<PathBuf>, RehearseError> {
     Ok(paths)
 }
 
-/// Settings of all scripts.
+/// Settings shared by all scripts.
 struct Rehearsal<'a> {
     cli: &'a Cli,
     flags: &'a RehearseFlags,
@@ -260,7 +261,7 @@ impl Rehearsal<'_> {
     }
 }
 
-/// Progress on stderr, if that is a terminal.
+/// Progress bar on stderr, shown if stderr is a terminal.
 struct Bar {
     script: String,
     is_shown: bool,

@@ -1,4 +1,4 @@
-//! Text, Markdown and SVG of a rehearsal.
+//! Output of a rehearsal as text, Markdown and SVG.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use crate::convert::float;
 const COLUMNS: u32 = 60;
 const ROWS: u32 = 14;
 
-/// Size of the SVG.
+/// Size and margin of the SVG.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
 const MARGIN: f64 = 70.0;
 
-/// Text for a terminal.
+/// Formats a report as text for a terminal.
 pub(crate) fn text(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String can't fail.
@@ -46,7 +46,7 @@ pub(crate) fn text(report: &Report) -> String {
     out
 }
 
-/// Markdown for a pull request.
+/// Formats a report as Markdown for a pull request.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut out = format!("### `{}` {}\n\n", report.script.replace('`', ""), report.verdict());
     for line in limits(report).into_iter().chain(facts(report)) {
@@ -66,7 +66,7 @@ pub(crate) fn markdown(report: &Report) -> String {
     out
 }
 
-/// Table of several rehearsals.
+/// Formats several rehearsals as a table.
 pub(crate) fn summary(reports: &[(String, Result<Report, String>)], is_markdown: bool) -> String {
     let head = ["script", "growth", "largest size", "time", "1 s at n =", "BUSY at n =", "at --expect-size"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -118,7 +118,7 @@ pub(crate) fn summary(reports: &[(String, Result<Report, String>)], is_markdown:
     out
 }
 
-/// Text without marks of Markdown and HTML.
+/// Escapes text for Markdown and HTML.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
@@ -154,7 +154,7 @@ fn table(report: &Report) -> Vec<Vec<String>> {
     rows
 }
 
-/// Data of the rehearsal and the commands in it.
+/// Returns lines about the server, the data and the commands of a rehearsal.
 fn facts(report: &Report) -> Vec<String> {
     let mut lines = vec![format!("server: {}", report.server)];
     if !report.keys.is_empty() {
@@ -178,7 +178,7 @@ fn facts(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Sizes at which limits are reached.
+/// Returns lines with the sizes at which limits are reached.
 fn limits(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = report.limits.iter().filter_map(|limit| limit_line(report, limit)).collect();
     if let Some(expected) = &report.expected {
@@ -202,7 +202,7 @@ fn at_expected(expected: &Expected) -> String {
     if expected.exceeds { format!("{time}, longer than --slow.warning {limit}") } else { time }
 }
 
-/// Points, and the curve between and beyond them, of a chart with logarithmic axes.
+/// Ranges of the logarithmic axes of a chart.
 struct Axes {
     sizes: (f64, f64),
     times: (f64, f64),
@@ -221,12 +221,12 @@ impl Axes {
         Some(Self { sizes: (float(first.size), end * 1.2), times: (shortest * 0.7, longest * 1.5) })
     }
 
-    /// Position of a size from the left, 0 to 1.
+    /// Returns the position of a size, from 0 at the left to 1 at the right.
     fn x(&self, size: f64) -> f64 {
         (size / self.sizes.0).ln() / (self.sizes.1 / self.sizes.0).ln()
     }
 
-    /// Position of a time from below, 0 to 1.
+    /// Returns the position of a time, from 0 at the bottom to 1 at the top.
     fn y(&self, time: f64) -> f64 {
         (time / self.times.0).ln() / (self.times.1 / self.times.0).ln()
     }
@@ -236,7 +236,7 @@ impl Axes {
     }
 }
 
-/// Chart of characters.
+/// Draws the chart with characters; `None` if there are too few sizes.
 fn chart(report: &Report) -> Option<String> {
     let axes = Axes::new(report)?;
     let last_column = float(u64::from(COLUMNS - 1));
@@ -279,7 +279,7 @@ fn chart(report: &Report) -> Option<String> {
     Some(out)
 }
 
-/// Chart as SVG; `None` if there are too few sizes.
+/// Draws the chart as SVG; `None` if there are too few sizes.
 pub(crate) fn svg(report: &Report) -> Option<String> {
     let axes = Axes::new(report)?;
     let x = |size: f64| MARGIN + axes.x(size) * (WIDTH - 1.5 * MARGIN);
@@ -339,7 +339,7 @@ pub(crate) fn svg(report: &Report) -> Option<String> {
     Some(out)
 }
 
-/// Text for an element of XML.
+/// Escapes text for an XML element.
 fn escaped_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

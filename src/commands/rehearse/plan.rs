@@ -1,4 +1,4 @@
-//! Plan of a rehearsal: flags, comments of the script, and assumptions from its commands, in this order of precedence.
+//! Plan of a rehearsal, from flags, comments in the script, and assumptions based on its commands, in this order of precedence.
 
 use super::directive::Directives;
 use super::sample::Samples;
@@ -7,10 +7,10 @@ use crate::cli::RehearseFlags;
 use crate::lint::{self, KeyUse};
 use crate::script::Library;
 
-/// Placeholder of the size in an argument.
+/// Placeholder for the size in an argument.
 const SIZE: &str = "{n}";
 
-/// Argument that is assumed if none is given.
+/// Argument assumed if none is given.
 const DEFAULT_ARGUMENT: &str = "1";
 
 /// Source and data of a rehearsal.
@@ -35,7 +35,7 @@ impl Plan {
     /// Combines flags, comments, and the uses of KEYS and ARGV in the script.
     ///
     /// # Errors
-    /// A flag or a comment that is wrong.
+    /// A flag or a comment is invalid.
     pub(crate) fn new(source: String, flags: &RehearseFlags, samples: &Samples) -> Result<Self, String> {
         let directives = Directives::parse(&source)?;
         let uses = lint::uses(&source);
@@ -127,18 +127,18 @@ impl Plan {
         })
     }
 
-    /// ARGV at a size.
+    /// Returns ARGV for a size.
     pub(crate) fn args_at(&self, size: u64) -> Vec<String> {
         self.args.iter().map(|arg| arg.replace(SIZE, &size.to_string())).collect()
     }
 
-    /// True if data or arguments grow with the size.
+    /// Returns true if data or arguments grow with the size.
     pub(crate) fn grows(&self) -> bool {
         self.specs.iter().any(KeySpec::grows) || self.args.iter().any(|arg| arg.contains(SIZE))
     }
 }
 
-/// Shape of a key by the commands that use it, and the words for it.
+/// Derives the shape of a key from the commands that use it. Also returns the assumption in words.
 fn assume(uses: &KeyUse) -> (Shape, String) {
     let counters = ["INCR", "DECR", "INCRBY", "DECRBY", "INCRBYFLOAT"];
     let Some((command, kind)) = uses.commands.iter().find_map(|command| Some((command, kind(command)?)))
@@ -158,11 +158,11 @@ fn assume(uses: &KeyUse) -> (Shape, String) {
     (shape, format!("is a {} ({command})", kind.name()))
 }
 
-/// Commands whose time depends on the length of a string.
+/// Commands with a run time that depends on the length of a string.
 const READS_BYTES: [&str; 8] =
     ["BITCOUNT", "BITPOS", "BITOP", "GETRANGE", "SETRANGE", "STRLEN", "APPEND", "GETBIT"];
 
-/// Type of the key of a command; `None` if it takes any.
+/// Returns the type of key that a command requires; `None` if it accepts any type.
 fn kind(command: &str) -> Option<Kind> {
     const STRINGS: &str = "APPEND BITCOUNT BITFIELD BITFIELD_RO BITPOS DECR DECRBY GET GETBIT GETDEL GETEX GETRANGE GETSET \
                            INCR INCRBY INCRBYFLOAT MGET MSET MSETNX PSETEX SET SETBIT SETEX SETNX SETRANGE STRLEN SUBSTR";

@@ -11,23 +11,23 @@ use super::session::RUN_LIMIT;
 use crate::convert::{float, millis};
 use crate::text;
 
-/// Duration from which on clients notice.
+/// Minimum duration of a run that clients notice.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Duration from which on a server answers BUSY by default.
+/// Duration of a run after which a server replies BUSY by default.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Ratio of the time on the server's clock to that of the curve from which on a note says that the machine was busy.
+/// Ratio of the time by the server's clock to the time used for the curve, above which a note reports that the machine was busy.
 const BUSY_MACHINE: f64 = 1.3;
 
-/// Note where the time budget ended the measurement too early.
+/// Note for a measurement that the time budget ended too early.
 const TOO_FEW: &str =
-    "not enough sizes were measured within --time-budget to determine how it grows; give a longer one";
+    "not enough sizes were measured within --time-budget to determine how it grows; increase it";
 
-/// Number of commands that are listed.
+/// Maximum number of listed commands.
 const MAX_COMMANDS: usize = 4;
 
-/// Rehearsal of a script.
+/// Report of the rehearsal of a script.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
     pub(crate) script: String,
@@ -38,7 +38,7 @@ pub(crate) struct Report {
     pub(crate) args: Vec<String>,
     pub(crate) assumptions: Vec<String>,
     pub(crate) notes: Vec<String>,
-    /// Growth as a formula; `None` if the measurements show none.
+    /// Growth as a formula; `None` if the measurements do not show it.
     pub(crate) growth: Option<&'static str>,
     /// Root mean square of the relative deviations from the curve.
     pub(crate) deviation: Option<f64>,
@@ -47,15 +47,15 @@ pub(crate) struct Report {
     pub(crate) expected: Option<Expected>,
     /// Size at which a run was killed.
     pub(crate) killed_at: Option<u64>,
-    /// Commands inside a run of the largest size, the longest first.
+    /// Commands called by a run at the largest size, the longest first.
     pub(crate) commands: Vec<Inner>,
-    /// Seconds for the reference of 10 000 strings.
+    /// Time of the reference with 10,000 strings.
     pub(crate) calibration_seconds: f64,
     /// True if the exit code is 1.
     pub(crate) fails: bool,
     #[serde(skip)]
     pub(crate) fit: Option<Fit>,
-    /// True if the time budget ended the measurement too early for a growth.
+    /// True if the time budget ended the measurement too early to determine the growth.
     #[serde(skip)]
     is_cut_short: bool,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Row {
     pub(crate) size: u64,
-    /// Shortest run, by the server's clock or its CPU time. The curve is through these times.
+    /// Shortest run by the server's clock or its CPU time. The curve is fitted to these times.
     pub(crate) seconds: f64,
     /// Shortest run by the server's clock.
     pub(crate) clock_seconds: f64,
@@ -97,7 +97,7 @@ pub(crate) struct Expected {
     pub(crate) exceeds: bool,
 }
 
-/// Command inside a run.
+/// Command called by a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Inner {
     pub(crate) command: String,
@@ -114,7 +114,7 @@ impl Report {
         warning: Duration,
     ) -> Self {
         let fit = Fit::new(&measured.samples(), measured.points.iter().any(|point| point.changes > 0));
-        // A run that was killed earlier than the curve allows: the growth is faster than what was measured before.
+        // A run was killed at a smaller size than the curve allows, so the growth is faster than the previous measurements show.
         let killed = measured.killed.map(float);
         let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
         let is_contradicted = fit.as_ref().is_some_and(contradicts);
@@ -164,7 +164,7 @@ impl Report {
         }
     }
 
-    /// Verdict in one sentence.
+    /// Returns the verdict in one sentence.
     pub(crate) fn verdict(&self) -> String {
         let largest = self.sizes.last();
         match (self.growth, largest, self.killed_at) {
@@ -177,7 +177,7 @@ impl Report {
                 format!("grows with {growth} (deviation {deviation:.0} %)")
             }
             (None, Some(row), None) if self.sizes.len() == 1 && !self.is_cut_short => {
-                format!("takes {}; nothing of its data grows", seconds(row.seconds))
+                format!("takes {}; none of its data grows", seconds(row.seconds))
             }
             _ if self.is_cut_short => "too few sizes were measured to determine how it grows".to_owned(),
             _ => "grows, but the measurements do not show how".to_owned(),
@@ -211,7 +211,7 @@ fn commands(point: &Point) -> Vec<Inner> {
     commands
 }
 
-/// Size at which a time is reached: by the fit, or between the last run that ended and the one that was killed.
+/// Returns the size at which a time is reached: from the fit, or between the last run that ended and the one that was killed.
 fn reached(fit: Option<&Fit>, measured: &Measurements, seconds: f64) -> Option<Reached> {
     if let Some(fit) = fit {
         return fit.reached(seconds);
@@ -246,7 +246,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     if let Some(size) = measured.killed {
         let size = count(float(size));
         let how = if measured.unkillable {
-            "SCRIPT KILL did not end it: after a write only SHUTDOWN NOSAVE does"
+            "SCRIPT KILL could not end it; after a write, only SHUTDOWN NOSAVE can"
         } else {
             "it was killed"
         };
@@ -260,7 +260,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
         ));
     }
     let stop = match measured.stop {
-        Stop::Budget => "larger sizes do not fit into --time-budget",
+        Stop::Budget => "larger sizes would exceed --time-budget",
         Stop::Memory => "the server reached --max-memory at the next size",
         Stop::NothingGrows => {
             "no key or argument grows; give --key NAME=TYPE, --data 'PATTERN=TYPE' or --arg '{n}'"
@@ -273,7 +273,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     let busiest = measured.points.iter().max_by(|a, b| waiting(a).total_cmp(&waiting(b)));
     if let Some(point) = busiest.filter(|point| waiting(point) > BUSY_MACHINE) {
         notes.push(format!(
-            "the machine was busy: a run with n = {} took {} by the clock, and {} of the processor, which counts",
+            "the machine was busy: a run with n = {} took {} of wall-clock time and {} of CPU time, which is the time reported",
             count(float(point.size)),
             seconds(point.clock),
             seconds(point.seconds)
@@ -286,19 +286,19 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     ));
     if plan.expect_size.is_none() {
         notes.push(
-            "--expect-size N makes the exit code 1 if production's size takes longer than --slow.warning"
+            "with --expect-size N, the exit code is 1 if a run at that size takes longer than --slow.warning"
                 .to_owned(),
         );
     }
     notes
 }
 
-/// Ratio of the time on the server's clock to that of the curve.
+/// Returns the ratio of the time by the server's clock to the time used for the curve.
 fn waiting(point: &Point) -> f64 {
     point.clock / point.seconds
 }
 
-/// Human-readable seconds.
+/// Formats seconds in human-readable form.
 pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 1e-5 {
         return format!("{:.1} µs", seconds * 1e6);
@@ -306,26 +306,26 @@ pub(crate) fn seconds(seconds: f64) -> String {
     text::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
-/// Number with its thousands apart.
+/// Formats a number with commas between groups of three digits.
 pub(crate) fn count(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(' ');
+            text.push(',');
         }
         text.push(digit);
     }
     text
 }
 
-/// Number with two digits, the rest zeros.
+/// Formats a number rounded to two significant digits.
 pub(crate) fn about(number: f64) -> String {
     let unit = 10_f64.powf(number.max(1.0).log10().floor() - 1.0).max(1.0);
     count((number / unit).round() * unit)
 }
 
-/// Human-readable number of bytes.
+/// Formats a number of bytes in human-readable form.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = float(bytes);
     let mut unit = "B";
@@ -356,7 +356,7 @@ mod tests {
         }
     }
 
-    /// Report of times in microseconds at 10, 30, 100 and so on.
+    /// Returns a report of times in microseconds at the sizes 10, 30, 100 and so on.
     fn report(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Report {
         let sizes = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
         let point = |(index, (size, time)): (usize, (u64, &f64))| Point {
@@ -376,7 +376,7 @@ mod tests {
         let linear: Vec<f64> = (0..8).map(|step| 2.0 + 10_f64.powf(f64::from(step) / 2.0)).collect();
         let claimed = report(Stop::Budget, &linear, |_| true);
         assert_eq!((claimed.growth, claimed.is_cut_short), (Some("n"), false));
-        // The same times, of which the fifth may be disturbed.
+        // Too few sizes, or a fifth time that is not reproduced.
         for cut in [
             report(Stop::Budget, &linear[..7], |_| true),
             report(Stop::Budget, &linear, |index| index != 4),
@@ -388,7 +388,7 @@ mod tests {
             assert!(cut.notes.iter().any(|note| note == TOO_FEW), "{:?}", cut.notes);
             assert_eq!(cut.verdict(), "too few sizes were measured to determine how it grows");
         }
-        // Another reason for the end is none to doubt the times.
+        // If the measurement ended for another reason, the times are trusted.
         let ended = report(Stop::RunLimit, &linear[..7], |index| index != 4);
         assert_eq!((ended.growth, ended.is_cut_short), (Some("n"), false));
     }
@@ -408,7 +408,7 @@ mod tests {
             measured.points = points.map(point).to_vec();
             Report::new("x.lua", &plan(), String::new(), &measured, SLOW)
         };
-        let busy = "the machine was busy: a run with n = 30 took 6 ms by the clock, and 3 ms of the processor, which counts";
+        let busy = "the machine was busy: a run with n = 30 took 6 ms of wall-clock time and 3 ms of CPU time, which is the time reported";
         assert!(report(2.0).notes.iter().any(|note| note == busy), "{:?}", report(2.0).notes);
         assert_eq!(report(2.0).sizes.last().map(|row| (row.seconds, row.clock_seconds)), Some((3e-3, 6e-3)));
         assert!(!report(1.2).notes.iter().any(|note| note.contains("busy")), "{:?}", report(1.2).notes);
@@ -418,11 +418,11 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!(
             (count(1_234_567.0), count(12.0), count(100.0)),
-            ("1 234 567".into(), "12".into(), "100".into())
+            ("1,234,567".into(), "12".into(), "100".into())
         );
         assert_eq!(
             (about(1_234_567.0), about(98.7), about(9.0)),
-            ("1 200 000".into(), "99".into(), "9".into())
+            ("1,200,000".into(), "99".into(), "9".into())
         );
         assert_eq!(
             (bytes(7), bytes(1536), bytes(3 << 30)),

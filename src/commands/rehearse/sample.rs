@@ -18,35 +18,35 @@ use crate::parse::integer;
 /// Maximum time for a reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum memory of a reply, bytes.
+/// Maximum memory of a reply, in bytes.
 const REPLY_LIMIT: usize = 1 << 20;
 
-/// Maximum number of keys that are looked at for a pattern.
+/// Maximum number of keys examined per pattern.
 const MAX_KEYS: usize = 200;
 
-/// Maximum number of SCAN for a pattern.
+/// Maximum number of SCAN commands per pattern.
 const MAX_SCANS: usize = 1000;
 
-/// Elements that MEMORY USAGE looks at.
+/// Number of elements sampled by MEMORY USAGE.
 const MEMORY_SAMPLES: u32 = 50;
 
-/// Memory of the entry of an element besides its text, approximately.
+/// Approximate memory overhead of an element, in bytes.
 const ENTRY: u64 = 40;
 
-/// Shape of the keys of a name or pattern.
+/// Shape of the keys that match a name or pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyShape {
     pub(crate) shape: Shape,
-    /// Number of elements of the largest key, or number of keys of a pattern: the size in production.
+    /// Number of elements of the key, or number of keys of a pattern: the size in production.
     pub(crate) size: u64,
-    /// Words for the report.
+    /// Description for the report.
     pub(crate) words: String,
 }
 
 /// Samples by name or pattern.
 pub(crate) type Samples = BTreeMap<String, KeyShape>;
 
-/// Connection to a server whose keys are read.
+/// Server from which keys are read.
 enum Source {
     Server(Connection),
     /// Private server that has loaded a dump.
@@ -67,7 +67,7 @@ impl Source {
     }
 }
 
-/// Reads the keys that the flags name, from the server or the dump that they name.
+/// Samples the keys named by the flags, from the server or the dump given by the flags.
 ///
 /// # Errors
 /// The server or the dump cannot be read.
@@ -100,7 +100,7 @@ pub(crate) async fn read(cli: &Cli, flags: &RehearseFlags) -> Result<Samples, Re
     Ok(samples)
 }
 
-/// Shape of a key, and its number of elements; `None` if it does not exist.
+/// Returns the shape of a key and its number of elements; `None` if the key does not exist.
 async fn sample_key(source: &mut Source, name: &str) -> Result<Option<(Shape, u64)>, RehearseError> {
     let key = |command: &str| {
         let mut command = cmd(command);
@@ -133,7 +133,8 @@ async fn sample_key(source: &mut Source, name: &str) -> Result<Option<(Shape, u6
     Ok(Some((shape, size)))
 }
 
-/// Shape of the keys of a pattern: the type of most, and their mean size.
+/// Returns the shape of the keys that match a pattern: the most common type, and the mean size of the keys of that type. Returns
+/// `None` if no key exists.
 async fn sample_pattern(source: &mut Source, pattern: &str) -> Result<Option<KeyShape>, RehearseError> {
     let (mut names, mut cursor, mut scanned) = (Vec::new(), "0".to_owned(), 0_u64);
     let mut is_complete = false;

@@ -1,4 +1,4 @@
-//! Private server of a rehearsal: a process on a unix socket in a temporary directory, without persistence.
+//! Private server of a rehearsal: a process that listens on a Unix socket in a temporary directory, without persistence.
 
 use std::fs;
 use std::io;
@@ -11,22 +11,22 @@ use tempfile::TempDir;
 
 use super::error::RehearseError;
 
-/// Names of servers that are searched in PATH, the preferred one first.
+/// Names of server programs to search for in PATH, in order of preference.
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 
-/// Directories that an ordinary user's PATH may not have.
+/// Directories that may be missing from the PATH of an ordinary user.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// Interval between looks for the socket.
+/// Interval between checks for the socket.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Maximum number of looks: 60 s, as a dump may have to be loaded.
+/// Maximum number of checks. They take 60 s, because a dump may have to be loaded.
 const MAX_LOOKS: usize = 12_000;
 
-/// Time after which the server of a running script accepts a command to kill it.
+/// Run time of a script after which the server accepts a command to kill it.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_millis(1800);
 
-/// Server process. It is killed, and its directory removed, when this is dropped.
+/// Server process. On drop, it is killed and its directory is removed.
 #[derive(Debug)]
 pub(crate) struct PrivateServer {
     process: Child,
@@ -36,17 +36,17 @@ pub(crate) struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Starts a server, from `program` or from PATH, and waits until its socket exists.
+    /// Starts `program`, or a server program from PATH, and waits until its socket exists.
     ///
     /// # Errors
-    /// No server is found, or it ends; the error has the last line of its log.
+    /// No server program is found, or the server does not start. In the latter case, the error contains the last line of its log.
     pub(crate) async fn start(
         program: Option<&Path>,
         max_memory: u64,
         dump: Option<&Path>,
     ) -> Result<Self, RehearseError> {
         let program = match program {
-            // The server runs in a directory of its own.
+            // The path must be absolute because the server runs in a different directory.
             Some(program) if program.components().count() > 1 => std::path::absolute(program)
                 .map_err(|source| RehearseError::File { path: program.to_owned(), source })?,
             Some(program) => program.to_owned(),
@@ -54,7 +54,7 @@ impl PrivateServer {
         };
         let failed =
             |source: io::Error| RehearseError::Start { program: program.clone(), reason: source.to_string() };
-        // Paths of sockets are limited to about 100 bytes, so a long TMPDIR can't be used.
+        // Socket paths are limited to about 100 bytes, so a long TMPDIR can't be used.
         let folder = tempfile::Builder::new().prefix("rehearse").tempdir().map_err(failed)?;
         if let Some(dump) = dump {
             let dump = fs::canonicalize(dump)
@@ -70,7 +70,7 @@ impl PrivateServer {
             .arg(TIME_LIMIT.as_millis().to_string())
             .args(["--maxmemory", &max_memory.to_string(), "--unixsocket", "server.sock", "--dir", "."])
             .current_dir(folder.path())
-            // Not that of the terminal: Ctrl-C ends this process, which ends the server.
+            // Not the process group of the terminal: Ctrl-C ends this process, which ends the server.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -92,33 +92,33 @@ impl PrivateServer {
     /// Starts another server like this one, without data.
     ///
     /// # Errors
-    /// As of [`Self::start`].
+    /// Same as [`Self::start`].
     pub(crate) async fn another(&self) -> Result<Self, RehearseError> {
         Self::start(Some(&self.program), self.max_memory, None).await
     }
 
-    /// Path of the socket.
+    /// Returns the path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("server.sock")
     }
 
-    /// CPU time that the thread which runs commands has used; `None` if this system does not report it.
+    /// Returns the CPU time used by the thread that runs commands; `None` if the system does not report it.
     pub(crate) fn processor_time(&self) -> Option<Duration> {
         let id = self.process.id();
         let text = fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat")).ok()?;
         text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     }
 
-    /// Last line of the log that is not empty.
+    /// Returns the last non-empty line of the log.
     fn last_line(&self) -> String {
         let log = fs::read(self.folder.path().join("server.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it wrote nothing").trim().to_owned()
     }
 
-    /// Kills the process. Connections to it break.
+    /// Kills the process, which closes all connections to it.
     pub(crate) fn kill(&mut self) {
-        // Fails only if it has ended.
+        // Fails only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -130,19 +130,19 @@ impl Drop for PrivateServer {
     }
 }
 
-/// Server program in PATH.
+/// Finds a server program in PATH.
 fn find() -> Option<PathBuf> {
     NAMES.iter().find_map(|name| in_path(name))
 }
 
-/// Program of this name in PATH.
+/// Finds a program in PATH or in a system directory.
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Command that runs a program, and on Linux has the kernel kill it when this process is killed.
+/// Returns a command that runs a program. On Linux with `setpriv`, the kernel kills the program when this process ends.
 fn program_that_ends_with_this_process(program: &Path) -> Command {
     match in_path("setpriv") {
         Some(setpriv) if cfg!(target_os = "linux") => {

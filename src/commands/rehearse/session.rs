@@ -1,4 +1,4 @@
-//! Commands of a rehearsal on its server.
+//! Connections of a rehearsal to its server, and the commands that it sends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::parse::{CommandNames, ErrorReply};
 /// Maximum time for a reply to a command other than the script.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time limit for removing all keys: it took more than 30 s on two cores with six processes that wanted to run.
+/// Maximum time to remove all keys. It took more than 30 s on two cores with six runnable processes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Maximum time of a run on the processor; it is killed after that.
+/// Maximum CPU time of a run. A longer run is killed.
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Maximum number of times that a run gets more time because the server did not get the processor.
+/// Maximum number of times that a run's time limit is extended because the server was waiting for the processor.
 const MAX_EXTENSIONS: u32 = 100;
 
-/// Least time of an extension.
+/// Minimum duration of an extension.
 const MIN_EXTENSION: Duration = Duration::from_millis(100);
 
-/// Time within which a killed script has to end.
+/// Maximum time for a killed script to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval between attempts to kill, and between attempts to connect.
@@ -38,13 +38,13 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum number of attempts to connect to a private server.
 const MAX_ATTEMPTS: u32 = 500;
 
-/// Maximum memory of a reply to a command, bytes.
+/// Maximum memory of a reply to a command, in bytes.
 const REPLY_LIMIT: usize = 16 << 20;
 
-/// Maximum memory of the reply of the script, bytes.
+/// Maximum memory of the script's reply, in bytes.
 const SCRIPT_REPLY_LIMIT: usize = 2 << 30;
 
-/// Script or function as it is called.
+/// Script or function to call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Callable {
     Script { sha1: String },
@@ -52,7 +52,7 @@ pub(crate) enum Callable {
 }
 
 impl Callable {
-    /// Command that calls it, in lower case.
+    /// Returns the name of the command that calls it, in lower case.
     pub(crate) const fn command(&self) -> &'static str {
         match self {
             Self::Script { .. } => "evalsha",
@@ -77,18 +77,18 @@ impl Callable {
     }
 }
 
-/// End of a run.
+/// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Run {
-    /// It replied, with this number of bytes on the wire.
+    /// The script replied, with this number of bytes on the wire.
     Ended { reply: u64 },
-    /// It returned an error.
+    /// The script returned an error.
     Failed(String),
-    /// It ran for [`RUN_LIMIT`] and was killed.
+    /// The script ran for [`RUN_LIMIT`] and was killed.
     Killed,
-    /// It ran for [`RUN_LIMIT`], had written, and was ended with its server.
+    /// The script ran for [`RUN_LIMIT`], had written, and was ended by killing its server.
     KilledWithServer,
-    /// It ran for [`RUN_LIMIT`] and cannot be killed; the server is somebody else's.
+    /// The script ran for [`RUN_LIMIT`] and cannot be killed, and the server belongs to the user.
     RunsOn,
 }
 
@@ -96,10 +96,10 @@ pub(crate) enum Run {
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
-    /// Kills what the other connection runs.
+    /// Connection used to kill scripts that run on `connection`.
     killer: Connection,
     private: Option<PrivateServer>,
-    /// Cancelled to end the rehearsal on a server of the user; a private server is ended as a whole.
+    /// Cancelled to end a rehearsal on the user's server. A private server is ended instead.
     interrupted: CancellationToken,
 }
 
@@ -115,7 +115,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Connects to a server of the user.
+    /// Connects to the user's server.
     pub(crate) async fn existing(
         target: &TargetConfig,
         interrupted: CancellationToken,
@@ -125,12 +125,12 @@ impl Session {
         Ok(Self { connection, killer, private: None, interrupted })
     }
 
-    /// True if the server is private, so that all data on it belongs to the rehearsal.
+    /// Returns true if the server is private, so that all data on it belongs to the rehearsal.
     pub(crate) const fn is_private(&self) -> bool {
         self.private.is_some()
     }
 
-    /// Fails if the rehearsal is interrupted.
+    /// Returns an error if the rehearsal was interrupted.
     pub(crate) fn check(&self) -> Result<(), RehearseError> {
         if self.interrupted.is_cancelled() {
             return Err(RehearseError::Interrupted(Remains::Unknown));
@@ -138,7 +138,7 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces the private server by a new one without data; a server of the user stays.
+    /// Replaces a private server with a new one without data. Does nothing for the user's server.
     pub(crate) async fn restart(&mut self) -> Result<(), RehearseError> {
         if let Some(server) = &self.private {
             *self = Self::private(server.another().await?).await?;
@@ -164,7 +164,7 @@ impl Session {
         self.send_within(command, name, REPLY_TIMEOUT).await
     }
 
-    /// Removes all keys of the current database.
+    /// Removes all keys from the current database.
     pub(crate) async fn flush(&mut self) -> Result<(), RehearseError> {
         self.send_within(cmd("FLUSHDB"), "FLUSHDB", FLUSH_TIMEOUT).await.map(drop)
     }
@@ -181,7 +181,7 @@ impl Session {
             .map_err(|failure| RehearseError::Failed { command: name, failure })
     }
 
-    /// Sends EVAL of a script of the rehearsal itself.
+    /// Runs a script of the rehearsal itself with EVAL.
     pub(crate) async fn eval(
         &mut self,
         body: &str,
@@ -195,7 +195,7 @@ impl Session {
         self.send(cmd("SELECT").arg(database).take(), "SELECT").await.map(drop)
     }
 
-    /// Numbers of the server.
+    /// Reads the statistics of the server.
     pub(crate) async fn snapshot(&mut self) -> Result<Snapshot, RehearseError> {
         let info = match self.send(cmd("INFO").arg("all").take(), "INFO").await? {
             Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -263,7 +263,7 @@ impl Session {
                 },
                 () = interrupted.cancelled() => break,
             }
-            // A busy machine: the server has had less time than has passed.
+            // On a busy machine, the server has received less CPU time than the time that has passed.
             let used = start.zip(processor_time()).map(|(start, now)| now.saturating_sub(start));
             let left = used.map_or(Duration::ZERO, |used| RUN_LIMIT.saturating_sub(used));
             if left < INTERVAL {
@@ -279,7 +279,7 @@ impl Session {
                 let kill = self.killer.send_any(cmd(command).arg("KILL").take(), name, REPLY_LIMIT);
                 let kill = timeout(remaining, kill).await;
                 if let Ok(Err(CommandError::ErrorReply(error))) = &kill {
-                    // It has written. Other errors mean that it has just ended, or is not BUSY yet.
+                    // The script has written. Other errors mean that it has just ended, or that the server is not BUSY yet.
                     may_kill = !error.to_string().contains("UNKILLABLE");
                 }
             }
@@ -289,7 +289,7 @@ impl Session {
             if let Ok(reply) = timeout(INTERVAL, &mut reply).await {
                 return Ok(match ended(reply)? {
                     Run::Failed(text) if !text.to_ascii_lowercase().contains("kill") => Run::Failed(text),
-                    // It took longer than the limit, even if it ended before it was killed.
+                    // The script exceeded the limit, even if it ended before it was killed.
                     _ => Run::Killed,
                 });
             }
@@ -305,7 +305,7 @@ impl Session {
     }
 }
 
-/// End of a script that replied.
+/// Returns the outcome of a script that replied.
 fn ended(reply: Result<Value, CommandError>) -> Result<Run, RehearseError> {
     match reply {
         Ok(value) => Ok(Run::Ended { reply: wire_size(&value) }),
@@ -314,7 +314,7 @@ fn ended(reply: Result<Value, CommandError>) -> Result<Run, RehearseError> {
     }
 }
 
-/// Number of bytes of a reply in RESP2.
+/// Returns the size of a reply in RESP2, in bytes.
 fn wire_size(value: &Value) -> u64 {
     let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     let header = |length: usize| count(length.to_string().len() + 3);
@@ -328,7 +328,7 @@ fn wire_size(value: &Value) -> u64 {
     }
 }
 
-/// Connects to a server that has bound its socket and listens soon.
+/// Connects to a server that has bound its socket but may not be listening yet.
 async fn first_connection(endpoint: &Endpoint) -> Result<Transport, RehearseError> {
     for _ in 0..MAX_ATTEMPTS {
         match connect(endpoint).await {
@@ -343,7 +343,7 @@ fn open(transport: Transport) -> Connection {
     Connection::open(transport, CommandNames::default())
 }
 
-/// Connects to a server of the user, with TLS and credentials.
+/// Connects to the user's server, with TLS and credentials.
 pub(crate) async fn dial(target: &TargetConfig) -> Result<Connection, RehearseError> {
     let tls = target.address.tls.then(|| TlsSetup::new(&target.tls, &target.address.endpoint)).transpose()?;
     let transport = connect(&target.address.endpoint).await?;

@@ -1,37 +1,37 @@
-//! Numbers of the server before and after a run, from INFO.
+//! Statistics of the server before and after a run, from INFO.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Calls of a command and the time that they took.
+/// Number of calls of a command, and their total time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CommandTime {
     pub(crate) calls: u64,
     pub(crate) time: Duration,
 }
 
-/// Numbers of INFO at one time.
+/// Statistics from INFO at one point in time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// By command in lower case; subcommands as `config|get`.
+    /// Calls by command in lower case; subcommands have the form `config|get`.
     pub(crate) commands: BTreeMap<String, CommandTime>,
     /// CPU time of the thread that runs commands.
     pub(crate) cpu: Duration,
-    /// Number of changes to the data since the start; a save would reset it, and there is none.
+    /// Number of changes to the data since the start. A save would reset it, but the server does not save.
     changes: u64,
-    /// Memory of the Lua virtual machines.
+    /// Memory of the Lua virtual machines, in bytes.
     pub(crate) lua_memory: u64,
     pub(crate) version: String,
     /// Name of the server: redis or valkey.
     pub(crate) server: &'static str,
-    /// Keys in all databases.
+    /// Number of keys in all databases.
     pub(crate) keys: u64,
 }
 
-/// Difference of two snapshots.
+/// Difference between two snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Commands that were called between them.
+    /// Commands called between the snapshots.
     pub(crate) commands: BTreeMap<String, CommandTime>,
     pub(crate) cpu: Duration,
     pub(crate) changes: u64,
@@ -81,7 +81,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// Difference to an earlier snapshot.
+    /// Returns the difference from an earlier snapshot.
     pub(crate) fn since(&self, earlier: &Self) -> Difference {
         let mut commands = BTreeMap::new();
         for (name, now) in &self.commands {
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_has_what_was_called_between_two_snapshots() {
+    fn a_difference_contains_only_the_calls_between_two_snapshots() {
         let before = Snapshot::parse(
             "# Server\r\nredis_version:7.0.15\r\nused_memory_lua:33792\r\nused_memory_vm_functions:1000\r\n\
              rdb_changes_since_last_save:7\r\nused_cpu_sys:9\r\nused_cpu_user:9\r\n\

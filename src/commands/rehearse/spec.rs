@@ -4,16 +4,16 @@ use std::fmt;
 
 use crate::cli::count as number;
 
-/// Size of an element in bytes unless the specification or a sample gives one.
+/// Default size of an element in bytes, unless the specification or a sample gives one.
 pub(crate) const DEFAULT_BYTES: u64 = 16;
 
-/// Maximum size of an element.
+/// Maximum size of an element, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Number of elements of each key of a pattern, unless given.
+/// Default number of elements of each key of a pattern.
 const PATTERN_ELEMENTS: u64 = 1;
 
-/// Placeholder of the number of an element or a key.
+/// Placeholder for the number of an element or a key.
 pub(crate) const INDEX: &str = "{i}";
 
 /// Type of a key.
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Types and their names as TYPE replies them.
+    /// Types and their names in replies to TYPE.
     const NAMES: [(&'static str, Self); 7] = [
         ("none", Self::Absent),
         ("string", Self::String),
@@ -41,18 +41,18 @@ impl Kind {
         ("stream", Self::Stream),
     ];
 
-    /// Name as TYPE replies it.
+    /// Returns the name used in replies to TYPE.
     pub(crate) fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("none", |(name, _)| *name)
     }
 
-    /// Parses a name that TYPE replies.
+    /// Parses the name of a type in a reply to TYPE.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
     }
 }
 
-/// Number that is fixed, or grows with the size of the rehearsal.
+/// Number that is fixed or grows with the size of the rehearsal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
     Fixed(u64),
@@ -60,7 +60,7 @@ pub(crate) enum Count {
 }
 
 impl Count {
-    /// Number at a size.
+    /// Returns the number at a size.
     pub(crate) const fn at(self, size: u64) -> u64 {
         match self {
             Self::Fixed(count) => count,
@@ -73,18 +73,18 @@ impl Count {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) kind: Kind,
-    /// Number of elements; bytes of a string.
+    /// Number of elements, or number of bytes of a string.
     pub(crate) elements: Count,
-    /// Minimum size of an element, to which its text is padded.
+    /// Minimum size of an element in bytes. If `element` is `None`, the number of the element is padded to this size with zeros.
     pub(crate) bytes: u64,
-    /// Text of an element, with [`INDEX`] for its number; `None` for the number padded with zeros.
+    /// Text of an element, with [`INDEX`] in place of its number; `None` for the number padded with zeros.
     pub(crate) element: Option<String>,
-    /// Text of each value of a hash or a string.
+    /// Value of each field of a hash, or of a string.
     pub(crate) value: Option<String>,
 }
 
 impl Shape {
-    /// Shape whose size grows.
+    /// Creates a shape with a growing number of elements.
     pub(crate) const fn growing(kind: Kind) -> Self {
         Self { kind, elements: Count::Growing, bytes: DEFAULT_BYTES, element: None, value: None }
     }
@@ -95,7 +95,7 @@ impl Shape {
 pub(crate) struct KeySpec {
     /// Name; a pattern contains one `*`, which stands for the number of the key.
     pub(crate) name: String,
-    /// Number of keys of a pattern; 1 for a name.
+    /// Number of keys of a pattern; 1 for a single key.
     pub(crate) keys: Count,
     /// `None` if no type is given.
     pub(crate) shape: Option<Shape>,
@@ -105,7 +105,7 @@ impl KeySpec {
     /// Parses `NAME`, `NAME=TYPE` or `NAME=TYPE,option=value,…`.
     ///
     /// # Errors
-    /// The part that is wrong.
+    /// Returns a description of the invalid part.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some((name, shape)) = text.split_once('=') else {
             return Self::named(text, None);
@@ -113,10 +113,10 @@ impl KeySpec {
         Self::named(name, Some(shape))
     }
 
-    /// Parses the part behind the name: `TYPE,option=value,…`.
+    /// Creates a specification from a name and the part after it: `TYPE,option=value,…`.
     ///
     /// # Errors
-    /// The part that is wrong.
+    /// Returns a description of the invalid part.
     pub(crate) fn named(name: &str, shape: Option<&str>) -> Result<Self, String> {
         if name.is_empty() {
             return Err("the name of the key is empty".to_owned());
@@ -140,7 +140,9 @@ impl KeySpec {
         let mut words = text.split(',');
         let kind = words.next().unwrap_or_default();
         let kind = Kind::parse(kind).ok_or_else(|| {
-            format!("{kind:?} is no type: string, list, set, zset, hash, stream, or none for a missing key")
+            format!(
+                "{kind:?} is not a type; use string, list, set, zset, hash, stream, or none for a missing key"
+            )
         })?;
         let mut shape = Shape::growing(kind);
         let (mut elements, mut keys) = (None, None);
@@ -163,7 +165,7 @@ impl KeySpec {
         }
         if is_pattern {
             self.keys = keys.unwrap_or(Count::Growing);
-            // Either the number of keys grows, or their size.
+            // Either the number of keys or their size grows.
             let default = match self.keys {
                 Count::Growing => Count::Fixed(PATTERN_ELEMENTS),
                 Count::Fixed(_) => Count::Growing,
@@ -176,17 +178,17 @@ impl KeySpec {
         Ok(())
     }
 
-    /// True if the name is a pattern. Its keys are not passed in KEYS.
+    /// Returns true if the name is a pattern. Keys of a pattern are not passed in KEYS.
     pub(crate) fn is_pattern(&self) -> bool {
         self.name.contains('*')
     }
 
-    /// Part of the name before and after the number of the key.
+    /// Returns the parts of the name before and after the number of the key.
     pub(crate) fn affixes(&self) -> (&str, &str) {
         self.name.split_once('*').unwrap_or((&self.name, ""))
     }
 
-    /// True if its data grows with the size of the rehearsal.
+    /// Returns true if the data grows with the size of the rehearsal.
     pub(crate) fn grows(&self) -> bool {
         let Some(shape) = &self.shape else { return false };
         let is_fixed_text = shape.kind == Kind::String && shape.value.is_some();
@@ -194,12 +196,12 @@ impl KeySpec {
             && (self.keys == Count::Growing || (shape.elements == Count::Growing && !is_fixed_text))
     }
 
-    /// Number of elements of all its keys at a size.
+    /// Returns the number of elements of all keys at a size.
     pub(crate) fn elements(&self, size: u64) -> u64 {
         let Some(shape) = &self.shape else { return 0 };
         let each = match shape.kind {
             Kind::Absent => 0,
-            // The bytes of a string are written by one command.
+            // All bytes of a string are written by one command.
             Kind::String => 1,
             _ => shape.elements.at(size),
         };
@@ -216,6 +218,7 @@ impl fmt::Display for KeySpec {
         write!(f, "{} ({}", self.name, shape.kind.name())?;
         match (self.is_pattern(), self.keys) {
             (true, Count::Growing) => write!(f, ", n keys")?,
+            (true, Count::Fixed(1)) => write!(f, ", 1 key")?,
             (true, Count::Fixed(keys)) => write!(f, ", {keys} keys")?,
             (false, _) => {}
         }
@@ -223,6 +226,7 @@ impl fmt::Display for KeySpec {
         match (&shape.value, shape.kind, shape.elements) {
             (Some(_), Kind::String, _) => write!(f, ", fixed text")?,
             (_, _, Count::Growing) => write!(f, ", n {unit}")?,
+            (_, _, Count::Fixed(1)) => write!(f, ", 1 {}", unit.trim_end_matches('s'))?,
             (_, _, Count::Fixed(count)) => write!(f, ", {count} {unit}")?,
         }
         if shape.kind != Kind::String {
@@ -250,7 +254,7 @@ mod tests {
             ("s=string", "s (string, n bytes)"),
             ("s=string,value=7", "s (string, fixed text)"),
             ("gone=none", "gone (missing)"),
-            ("user:*=hash", "user:* (hash, n keys, 1 elements of 16 bytes)"),
+            ("user:*=hash", "user:* (hash, n keys, 1 element of 16 bytes)"),
             ("user:*=hash,size=20", "user:* (hash, n keys, 20 elements of 16 bytes)"),
             ("user:*=hash,keys=3", "user:* (hash, 3 keys, n elements of 16 bytes)"),
             ("untyped", "untyped"),

@@ -85,7 +85,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         rules.collect()
     }
 
-    /// Parses the addresses of an entry with `discover`. The address of its target comes first.
+    /// Parses the addresses of an entry with `discover`. The result begins with `first` and contains no duplicates.
     fn seeds(
         &self,
         first: &Address,
@@ -98,7 +98,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
             let (address, credentials) = Address::parse(&text.value)
                 .map_err(|problem| self.error(text.referenced, "addrs", problem))?;
             let problem = if credentials.user.is_some() || credentials.password.is_some() {
-                Some("contains a user or a password; set them by keys, which apply to all addresses")
+                Some("contains a user or a password; set them with keys, which apply to all addresses")
             } else if address.tls != first.tls || address.insecure != first.insecure {
                 Some("must have the same scheme as the other addresses: all with TLS or all without")
             } else {

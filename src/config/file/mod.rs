@@ -1,6 +1,6 @@
 //! File of `--config.file`: targets, and modules for `/probe`, in YAML.
 //!
-//! Errors name the file, the line and the key. They never repeat a value: it may be a password, or an address that
+//! Errors name the file, the line and the key. They never repeat a value, because it may be a password or an address that
 //! contains one.
 
 mod discovery;
@@ -31,7 +31,7 @@ const MAX_SIZE: u64 = 16 << 20;
 /// Maximum length of the name of a target or a module, in bytes.
 const MAX_NAME: usize = 200;
 
-/// Settings of the flags, for what an entry does not set.
+/// Settings from the flags, used for keys that an entry does not set.
 pub(super) struct Defaults {
     pub(super) settings: Settings,
     pub(super) credentials: Credentials,
@@ -46,7 +46,7 @@ pub(super) struct Entries {
     pub(super) modules: Modules,
 }
 
-/// Reads the file. `names` are the names of targets that are already used; `env` reads environment variables.
+/// Reads the file. `names` are the target names already in use; `env` reads environment variables.
 ///
 /// # Errors
 /// The first invalid entry, or the file cannot be read.
@@ -61,7 +61,7 @@ pub(super) fn read(
     parse(path, &text, defaults, names, env)
 }
 
-/// Parses the text of the file at `path`.
+/// Parses the content of the file at `path`.
 ///
 /// # Errors
 /// The first invalid entry.
@@ -75,7 +75,7 @@ pub(super) fn parse(
     Parser { path, defaults, env }.parse(text, names)
 }
 
-/// Parses the text of a file.
+/// Parser of the content of a file.
 struct Parser<'a, E> {
     path: &'a Path,
     defaults: &'a Defaults,
@@ -178,7 +178,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         let allow = Allow::new(self.rules(&module.allow)?);
         let credentials = self.credentials(&Login::from(module))?.or_nopass();
         let mut settings = self.settings(&Overrides::from(module))?;
-        // No client of /probe starts a guard.
+        // Clients of `/probe` must not start a guard.
         settings.guard = GuardSettings::default();
         let tls = module.tls.as_ref().map(|tls| self.tls(tls)).transpose()?;
         Ok(Module { name: name.to_owned(), allow, credentials, tls, settings })
@@ -193,7 +193,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         Ok(())
     }
 
-    /// Resolves a path in the file, which is relative to the directory of the file.
+    /// Resolves a path in the file relative to the directory of the file.
     fn file(&self, name: &Scalar) -> PathBuf {
         self.path.parent().map_or_else(|| PathBuf::from(&name.value), |folder| folder.join(&name.value))
     }
@@ -233,7 +233,7 @@ mod tests {
     use crate::guard::{Budget, Mode, Patterns, Policy, UnknownScript};
     use crate::parse::{CommandNames, Privacy};
 
-    /// Loads a file with this text. The file `secret` next to it contains a password.
+    /// Loads a file with this content. The file `secret` next to it contains a password.
     fn config(text: &str, flags: &[&str]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.yml");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_has_what_it_says_and_else_what_the_flags_say() {
+    fn a_target_has_what_it_says_and_otherwise_what_the_flags_say() {
         let text = "\
 targets:
   - addr: redis://10.0.0.1
@@ -311,7 +311,7 @@ targets:
     }
 
     #[test]
-    fn a_guard_has_what_the_entry_says_and_else_what_the_flags_say() {
+    fn a_guard_has_what_the_entry_says_and_otherwise_what_the_flags_say() {
         let text = "\
 targets:
   - addr: redis://a
@@ -369,7 +369,7 @@ modules: { default: { allow: ['10.0.0.0/8'] } }
     }
 
     #[test]
-    fn flags_and_file_are_watched_together_and_the_default_address_only_without_a_file() {
+    fn the_default_address_is_watched_only_without_flags_and_file() {
         let text = "targets: [{addr: 'redis://b:1'}]";
         let names = |flags: &[&str]| -> Vec<String> {
             let config = config(text, flags).unwrap();
@@ -382,7 +382,7 @@ modules: { default: { allow: ['10.0.0.0/8'] } }
     }
 
     #[test]
-    fn a_module_takes_no_credentials_of_the_flags() {
+    fn a_module_takes_no_credentials_from_the_flags() {
         let text = "modules: {default: {allow: ['10.0.0.0/8']}, own: {allow: ['*'], user: u, password_file: secret}}";
         let config = config(text, &["--redis.user=a", "--redis.password=b", "--redis.tls-insecure"]).unwrap();
         assert!(config.targets.is_empty());
@@ -404,7 +404,7 @@ modules: { default: { allow: ['10.0.0.0/8'] } }
     }
 
     proptest! {
-        /// Any text is a configuration or an error of one line, and never a panic.
+        /// Any input results in a configuration or a one-line error, never in a panic.
         #[test]
         fn any_text_is_understood_or_refused(
             text in "(targets:|modules:|  - |addr: a|tls: |slow: |warning: |allow: |[\\[\\]{}\"',:&*!|>%#\n\t ]|\\PC){0,40}",

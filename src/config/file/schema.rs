@@ -1,4 +1,4 @@
-//! Structure of the file, as it is deserialized.
+//! Structure of the file for deserialization.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ pub(super) struct GuardScripts {
     pub(super) never: Option<Spanned<Vec<Scalar>>>,
 }
 
-/// Keys of user and password.
+/// Keys for user and password.
 pub(super) struct Login<'a> {
     pub(super) user: Option<&'a Scalar>,
     pub(super) password: Option<&'a Scalar>,

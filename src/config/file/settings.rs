@@ -131,7 +131,7 @@ impl<E: Fn(&str) -> Option<String>> Parser<'_, E> {
         Ok(settings)
     }
 
-    /// Returns the settings of an entry's guard, with those of the flags for keys that it does not set.
+    /// Returns the settings of an entry's guard. Keys that it does not set are taken from the flags.
     ///
     /// # Errors
     /// The first invalid key.

@@ -1,4 +1,4 @@
-//! Task of one entry: applies the results of its rounds to the fleet, and logs them.
+//! Task of one entry, which applies the results of its rounds to the fleet and logs them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::watch::StateKind;
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Pause between two rounds with more than [`MANY`] servers: the size of a reply grows with their number.
+/// Pause between two rounds with more than [`MANY`] servers, because the size of a reply grows with their number.
 const LONG_PAUSE: Duration = Duration::from_secs(3);
 
 /// Number of servers above which the pause is longer.
@@ -31,21 +31,21 @@ const MANY: usize = 100;
 /// Time limit for reading the certificates of the servers.
 const FILES_LIMIT: Duration = Duration::from_secs(5);
 
-/// Maximum number of problems that are remembered, so that each is logged once.
+/// Maximum number of problems that are remembered so that each is logged only once.
 const MAX_LOGGED: usize = 1000;
 
-/// Keeps the fleet's targets of one entry equal to the discovered servers.
+/// Keeps the fleet's targets of one entry in line with the discovered servers.
 pub(super) struct Follower {
     fleet: Arc<Fleet>,
     rounds: Rounds,
     newcomers: Newcomers,
     /// True while new servers are left out because there are too many of them.
     is_limiting: bool,
-    /// Present problem of the entry as a whole.
+    /// Current problem of the entry as a whole.
     problem: Option<String>,
-    /// Problems of single servers that were logged.
+    /// Problems of single servers that have been logged.
     logged: HashSet<String>,
-    /// Limits the log lines about targets that come and go.
+    /// Limits the log lines about targets that start and end.
     log: Limiter,
 }
 
@@ -62,7 +62,7 @@ impl Follower {
         }
     }
 
-    /// Runs rounds, without end.
+    /// Runs rounds forever.
     pub(super) async fn follow(&mut self) {
         let entry = Arc::clone(self.rounds.entry());
         loop {
@@ -79,7 +79,7 @@ impl Follower {
             let mut found = self.rounds.endpoints();
             self.limit_newcomers(&mut found);
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
-            // After a failure for one of several masters, the servers of the others are known.
+            // If one of several masters fails, the servers of the others are still known.
             if problem.is_none() || !found.is_empty() {
                 match self.set_discovered(&entry, found).await {
                     Ok(changes) => self.log_changes(&changes),
@@ -94,7 +94,7 @@ impl Follower {
         }
     }
 
-    /// Leaves out new servers above the limit, and logs when that begins.
+    /// Leaves out new servers above the limit, and logs when this begins.
     fn limit_newcomers(&mut self, found: &mut BTreeSet<Endpoint>) {
         let now = self.fleet.clock().now().mono;
         let delayed = self.newcomers.limit(found, now);
@@ -108,7 +108,7 @@ impl Follower {
     /// Replaces the targets of the entry.
     ///
     /// # Errors
-    /// The certificates were not read in time, or the exporter stops.
+    /// The certificates were not read in time, or the exporter is stopping.
     async fn set_discovered(
         &self,
         entry: &Arc<Discovery>,
@@ -164,7 +164,7 @@ impl Follower {
         }
     }
 
-    /// Logs each server that `allow` does not admit, once.
+    /// Logs once each server that `allow` does not admit.
     fn log_refused(&mut self, refused: &[String]) {
         let discovery = &*self.rounds.entry().name;
         let now = self.fleet.clock().now().mono;

@@ -1,13 +1,14 @@
-//! Discovery of servers: the nodes of a cluster through any of them, and masters with their replicas through Sentinels.
+//! Discovery of servers: nodes of a cluster through any of its nodes, masters and their replicas through Sentinels, and
+//! addresses of host names.
 //!
-//! Each entry of the configuration with `discover` has a task with its own connections and a time limit for everything: no
-//! poll waits for it, and it waits for no blocked server. A round queries up to three peers at the same time; a server that
-//! any of them lists exists. So a peer that is cut off, or was removed from the cluster without knowing it, makes no target
-//! disappear. While no peer answers, nothing changes.
+//! Each entry of the configuration with `discover` has a task with its own connections, and each of its steps has a time
+//! limit: no poll waits for discovery, and discovery does not wait for blocked servers. A round queries up to three peers
+//! concurrently; a server exists if any of them lists it. Therefore no target disappears because of a peer that is cut
+//! off, or that has not noticed its removal from the cluster. While no peer answers, nothing changes.
 //!
-//! Announced addresses decide where the exporter connects to with the entry's credentials, so they are limited by the
-//! entry's `allow`: other addresses are neither queried nor watched. An announcement is only trusted if it comes from a
-//! configured or announced server that has accepted the login.
+//! Announced addresses determine where the exporter connects with the entry's credentials, so the entry's `allow` limits
+//! them: other addresses are neither queried nor watched. An announcement is only trusted if it comes from a configured or
+//! announced server that has accepted the login.
 
 mod follower;
 mod newcomers;
@@ -29,7 +30,7 @@ use crate::clock::Mono;
 use crate::config::{Discovery, Endpoint, TargetConfig};
 use crate::fleet::Fleet;
 
-/// Runs a task for each of the fleet's entries, until `stop`. Returns earlier if one of the tasks panics.
+/// Runs a task for each of the fleet's entries until `stop` is cancelled. Returns early if one of the tasks panics.
 pub(crate) async fn run(fleet: Arc<Fleet>, stop: CancellationToken) {
     let mut entries = fleet.discoveries();
     let mut tasks: JoinSet<bool> = JoinSet::new();
@@ -58,7 +59,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            // This task holds the fleet, so the sender exists.
+            // The sender exists, because this task holds the fleet.
             _ = entries.changed() => {}
             // The supervisor ends the process when this task ends.
             Some(end) = tasks.join_next() => if !matches!(end, Ok(true)) { return },
@@ -66,11 +67,11 @@ pub(crate) async fn run(fleet: Arc<Fleet>, stop: CancellationToken) {
     }
 }
 
-/// Queries each entry once. Returns targets for the servers that are not among `targets`; calls `refused` with the name of
-/// the entry and the address of each server that its `allow` does not admit.
+/// Discovers the servers of each entry once. Returns targets for the servers that are not among `targets`. Calls `refused`
+/// with the name of the entry and the address for each server that the entry's `allow` does not admit.
 ///
 /// # Errors
-/// An entry whose servers cannot be discovered.
+/// The servers of an entry cannot be discovered.
 pub(crate) async fn find(
     entries: Vec<Discovery>,
     targets: &[TargetConfig],

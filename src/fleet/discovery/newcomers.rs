@@ -1,4 +1,4 @@
-//! Limit on the new targets of one entry: a server can make up any number of others.
+//! Limit on the new targets of one entry, because a server can announce any number of made-up servers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::config::Endpoint;
 
-/// Interval between new servers in the long run: 200 per minute.
+/// Long-term interval between new servers: 200 per minute.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// New servers that are admitted immediately. The specification of Redis Cluster is made for up to 1,000 nodes.
+/// Number of new servers that are admitted immediately. Redis Cluster is specified for up to 1,000 nodes.
 const BURST: u32 = 1000;
 
 /// Token bucket that limits the number of new servers.
@@ -17,7 +17,7 @@ const BURST: u32 = 1000;
 pub(super) struct Newcomers {
     /// Servers that were admitted in the last round.
     known: BTreeSet<Endpoint>,
-    /// Time at which the bucket is full; each new server moves it by [`INTERVAL`].
+    /// Time at which the bucket is full again; each new server delays it by [`INTERVAL`].
     full_at: Mono,
 }
 
@@ -56,11 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn a_large_entry_is_watched_at_once_and_made_up_servers_are_not() {
+    fn a_large_entry_is_watched_at_once_but_made_up_servers_are_limited() {
         let mut newcomers = Newcomers::default();
         let mut all = servers(0, 1000);
         assert_eq!(newcomers.limit(&mut all, at(0)), 0);
-        // Others every 4 s.
+        // Other servers are found every 4 s.
         let mut admitted = 0;
         for (round, seconds) in (1..=15).zip((4..).step_by(4)) {
             let mut found = servers(round * 2000, 1900);

@@ -1,4 +1,4 @@
-//! Queries of one peer about all servers: a connection of its own, and a time limit for everything.
+//! Queries of one peer about all servers, over a separate connection and with a time limit for each step.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -22,16 +22,16 @@ use crate::parse::{
 };
 use crate::shell::admin_cli;
 
-/// Time limit for connecting, with TLS and login.
+/// Time limit for connecting, including TLS and login.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Time limit for reading the password or the certificates; less than [`CONNECT_LIMIT`], so that the error names the cause.
 const FILES_LIMIT: Duration = Duration::from_secs(1);
 
-/// Time limit for a reply. A blocked server sends none; the next round then queries another peer.
+/// Time limit for a reply. A blocked server does not reply, and the next round queries another peer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Maximum number of names of nodes that are looked up after one reply.
+/// Maximum number of node names that are looked up after one reply.
 const MAX_LOOKUPS: usize = 20;
 
 /// Time limit for the lookup of a node's name.
@@ -43,25 +43,25 @@ const LOOKUP_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Maximum number of Sentinels that are taken from one reply.
 const MAX_SENTINELS: usize = 100;
 
-/// Peer with a connection: a node of a cluster, or a Sentinel.
+/// Connected peer: a node of a cluster, or a Sentinel.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) endpoint: Endpoint,
-    /// Address of the connection.
+    /// Remote IP address of the connection.
     ip: Option<IpAddr>,
-    /// Addresses that clients of the cluster use; `None` before the first query.
+    /// Type of the addresses that clients of the cluster use; `None` before the first query.
     preferred: Option<EndpointType>,
-    /// Announced names, and whether each could be resolved.
+    /// Announced names; for each, true if it could be resolved, and the time of the lookup.
     resolved: HashMap<String, (bool, Mono)>,
     connection: Connection,
-    /// `redis-cli` command line that connects as a user who may change users.
+    /// `redis-cli` command line that connects as a user who may manage ACL users.
     admin_cli: String,
 }
 
 /// Servers and peers that one peer announces.
 #[derive(Debug, Default)]
 pub(super) struct Announcement {
-    /// Answer about each topology, in their order, or the reason for which there is none.
+    /// Answer about each topology, in order, or the reason why there is none.
     pub(super) answers: Vec<Result<Answer, String>>,
     /// Addresses of other possible peers.
     pub(super) others: Vec<Endpoint>,
@@ -135,7 +135,7 @@ impl Peer {
         }
     }
 
-    /// Returns the kind of address that clients of the cluster use. It is read once per connection.
+    /// Returns the type of the addresses that clients of the cluster use, which is read once per connection.
     async fn preferred_endpoint(&mut self) -> EndpointType {
         if let Some(preferred) = self.preferred {
             return preferred;
@@ -143,7 +143,7 @@ impl Peer {
         let command = Command::ConfigGet(&[EndpointType::PARAMETER]);
         let preferred = match timeout(ANSWER_LIMIT, self.connection.send(command)).await {
             Ok(Ok(value)) => EndpointType::parse(value),
-            // Not permitted, not available, or late.
+            // Not permitted, not available, or too late.
             Ok(Err(_)) | Err(_) => EndpointType::default(),
         };
         self.preferred = Some(preferred);
@@ -202,7 +202,7 @@ impl Peer {
             let master_command = TopologyCommand::SentinelMaster(master);
             let value = match self.try_answer(master_command).await? {
                 Ok(value) => value,
-                // It may monitor the other masters.
+                // The Sentinel may monitor the other masters.
                 Err(reply) => {
                     let problem = rejection(entry, &self.admin_cli, master_command, &reply);
                     announcement.answers.push(Err(format!("{problem} (master {master:?})")));
@@ -218,7 +218,7 @@ impl Peer {
                 let endpoint = endpoint(at);
                 (endpoint.to_string(), endpoint)
             });
-            // A Sentinel learns the replicas from the master: after a reset it knows none of them for up to 10 s.
+            // A Sentinel gets the replicas from the master: after a reset, it has none of them for up to 10 s.
             let complete = master_state.known;
             announcement.answers.push(Ok(Answer {
                 from: None,

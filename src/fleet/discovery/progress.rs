@@ -37,7 +37,7 @@ pub(crate) struct DiscoveryStatus {
 }
 
 impl Progress {
-    /// Drops entries that no longer exist, and adds those that are new.
+    /// Removes entries that no longer exist, and adds new ones.
     pub(in crate::fleet) fn set_entries(&self, entries: &[Arc<Discovery>]) {
         let mut table = self.0.lock();
         table.retain(|name, _| entries.iter().any(|entry| entry.name == *name));
@@ -46,7 +46,7 @@ impl Progress {
         }
     }
 
-    /// Records a round; true if its result differs from the one before.
+    /// Records a round. Returns true if its result differs from that of the previous round.
     fn record(&self, entry: &str, up: bool, refused: usize) -> bool {
         self.0.lock().get_mut(entry).is_some_and(|progress| {
             let before = (progress.up.replace(up), std::mem::replace(&mut progress.refused, refused));
@@ -54,7 +54,8 @@ impl Progress {
         })
     }
 
-    /// Marks entries that have had a round and of which all targets were `tried`. True if all entries are marked.
+    /// Marks the entries that have had a round and for which `tried` returns true: all of their targets have been tried.
+    /// Returns true if all entries are marked.
     pub(in crate::fleet) fn settle(&self, tried: impl Fn(&str) -> bool) -> bool {
         let mut table = self.0.lock();
         for (name, progress) in table.iter_mut().filter(|(_, progress)| !progress.settled) {
@@ -65,15 +66,15 @@ impl Progress {
 }
 
 impl Fleet {
-    /// Records a round of discovery: whether it was complete, and the number of announced servers that `allow` does not
-    /// admit.
+    /// Records a round of discovery. `up` is true if it was complete, and `refused` is the number of announced servers that
+    /// `allow` does not admit.
     pub(super) fn record_round(&self, entry: &Discovery, up: bool, refused: usize) {
         if self.progress.record(&entry.name, up, refused) {
             self.changed();
         }
     }
 
-    /// Returns the number of an entry's targets whose last dial led to an address that `allow` does not admit.
+    /// Returns the number of an entry's targets whose last dial was to an address that `allow` does not admit.
     pub(super) fn dials_refused(&self, entry: &str) -> usize {
         let targets = self.targets();
         let of_entry = targets.iter().filter(|handle| handle.is_discovered_by(entry));

@@ -1,4 +1,4 @@
-//! Rounds of discovery: which peers are queried, and which of them are trusted.
+//! Rounds of discovery, which select the peers to query and the peers to trust.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::config::{Discovery, Endpoint, Method};
 /// Number of peers that are queried in one round.
 const MAX_PEERS: usize = 3;
 
-/// Time before a peer that failed is queried again, while others answer.
+/// Time before a failed peer is queried again while other peers answer.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Interval between lookups of the entry's own names, while `allow` does not admit some servers.
+/// Interval between lookups of the entry's own names while `allow` does not admit some servers.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time limit for the lookup of one name.
@@ -29,7 +29,7 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 /// State of an entry between rounds.
 pub(super) struct Rounds {
     entry: Arc<Discovery>,
-    /// One for a cluster; one for each master of Sentinels.
+    /// One for a cluster or for host names; one per master for Sentinels.
     topologies: Vec<Topology>,
     /// Peers with a connection.
     peers: Vec<Peer>,
@@ -37,7 +37,7 @@ pub(super) struct Rounds {
     others: BTreeSet<Endpoint>,
     /// Time of the last failure, by peer.
     failed: BTreeMap<Endpoint, Mono>,
-    /// True if the entry's own names are to be looked up, after [`LOOKUP_INTERVAL`].
+    /// True if the entry's own names are to be looked up once [`LOOKUP_INTERVAL`] has passed.
     lookup_requested: bool,
     /// Time of the last lookup.
     looked_up_at: Option<Mono>,
@@ -83,12 +83,12 @@ impl Rounds {
         self.topologies.iter().map(Topology::left_out).sum()
     }
 
-    /// Has the entry's own names looked up again, since `allow` has refused an address.
+    /// Requests another lookup of the entry's own names, because `allow` has refused an address.
     pub(super) fn request_lookup(&mut self) {
         self.lookup_requested = true;
     }
 
-    /// Admits the networks of the addresses that the entry's own names have now, if its `allow` follows them.
+    /// Admits the networks of the current addresses of the entry's own names, if its `allow` learns networks.
     async fn learn(&mut self, now: Mono) {
         let waits = self.looked_up_at.is_some_and(|last| now.since(last) < LOOKUP_INTERVAL);
         if !self.lookup_requested || waits || !self.entry.allow.learns() {
@@ -167,7 +167,7 @@ impl Rounds {
         Some(problem.unwrap_or_else(|| without_error.to_owned()))
     }
 
-    /// Looks up the entry's own names: each address is a server. Returns a problem if a name has none.
+    /// Looks up the entry's own names; each address is a server. Returns a problem if a lookup fails.
     async fn resolve(&mut self, now: Mono, unreachable: impl Fn(&Endpoint) -> bool) -> Option<String> {
         let mut lookups = JoinSet::new();
         for seed in self.entry.seeds.clone() {
@@ -191,7 +191,7 @@ impl Rounds {
             let endpoint = Endpoint::Tcp(ip.to_string(), port).normal();
             (endpoint.to_string(), endpoint)
         });
-        // Without the answer for one name, its former addresses stay.
+        // If the lookup of a name fails, its previous addresses are kept.
         let answer =
             Answer { from: None, servers: servers.collect(), serves: true, complete: problem.is_none() };
         if let Some(topology) = self.topologies.first_mut() {
@@ -200,12 +200,12 @@ impl Rounds {
         problem
     }
 
-    /// Keeps the connections of peers that are trusted and belong to the servers.
+    /// Keeps the connections to trusted peers that belong to the servers, at most one per node.
     fn keep_peers(&mut self, heard: impl Iterator<Item = ((Peer, Announcement), bool)>, now: Mono) {
         let mut others = BTreeSet::new();
         let mut ids = HashSet::new();
         for ((peer, announcement), trusted) in heard {
-            // A node has the same id under all of its addresses.
+            // A node has the same id at all of its addresses.
             let id = announcement.answers.iter().flatten().find_map(|answer: &Answer| answer.from.clone());
             let known = id.as_deref().is_none_or(|id| self.topologies.iter().any(|one| one.has(id)));
             let again = id.is_some_and(|id| !ids.insert(id));
@@ -221,7 +221,7 @@ impl Rounds {
         }
         if !others.is_empty() {
             self.others = match self.entry.method {
-                // The topology has dropped former nodes.
+                // The topology no longer contains former nodes.
                 Method::Cluster | Method::Dns => self.endpoints(),
                 Method::Sentinel { .. } => others,
             };
@@ -230,7 +230,7 @@ impl Rounds {
         self.failed.retain(|endpoint, _| others.contains(endpoint) || seeds.contains(endpoint));
     }
 
-    /// Queries all connected peers, and new ones up to [`MAX_PEERS`].
+    /// Queries all connected peers and new ones, up to [`MAX_PEERS`] in total.
     async fn query_all(&mut self, now: Mono) -> Vec<(Endpoint, Result<(Peer, Announcement), String>)> {
         let mut queries = JoinSet::new();
         let candidates = self.candidates(now);
@@ -256,8 +256,8 @@ impl Rounds {
         queries.join_all().await
     }
 
-    /// Returns the addresses to connect to: those without a failure first, then those with the oldest one; servers before
-    /// seeds, which may be other names of servers.
+    /// Returns the addresses to connect to: first those without a failure, then those with the oldest failure. Among equals,
+    /// servers come before seeds, which may be other names of servers.
     fn candidates(&self, now: Mono) -> Vec<Endpoint> {
         let connected: HashSet<&Endpoint> = self.peers.iter().map(|peer| &peer.endpoint).collect();
         let others = self.others.iter().filter(|endpoint| self.entry.allow.may_admit(endpoint));

@@ -1,4 +1,5 @@
-//! Servers of a cluster or a master, by the answers of several peers over time. Pure: takes the time as an argument.
+//! Servers of a cluster or a master, derived from the answers of several peers over time. Pure: takes the time as an
+//! argument.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -6,14 +7,14 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::config::Endpoint;
 
-/// Time after which a server that no other one lists any more is dropped.
+/// Time after which a server that no other server lists any more is dropped.
 const DROP_UNLISTED_AFTER: Duration = Duration::from_secs(3);
 
-/// Time without an accepted answer after which an answer with unknown servers only is accepted: another cluster has
-/// replaced the former one.
+/// Time without an accepted answer after which an answer with only unknown servers is accepted, on the assumption that
+/// another cluster has replaced the former one.
 const ACCEPT_UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 
-/// Maximum number of servers of one topology. A label `target` costs memory here and in Prometheus.
+/// Maximum number of servers of one topology. Each value of the label `target` costs memory here and in Prometheus.
 pub(super) const MAX_SERVERS: usize = 2000;
 
 /// Answer of one peer about all servers.
@@ -23,13 +24,13 @@ pub(super) struct Answer {
     pub(super) from: Option<String>,
     /// Id and address of each server.
     pub(super) servers: Vec<(String, Endpoint)>,
-    /// True if the peer's cluster has slots. A node that was reset is a cluster of its own, without slots.
+    /// True if the peer's cluster has slots. A node that was reset forms its own cluster without slots.
     pub(super) serves: bool,
-    /// True if servers that are not listed do not exist.
+    /// True if all existing servers are listed.
     pub(super) complete: bool,
 }
 
-/// Servers, as far as the answers agree.
+/// Servers according to the accepted answers.
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     /// Servers by id.
@@ -43,16 +44,16 @@ pub(super) struct Topology {
 #[derive(Debug)]
 struct Server {
     endpoint: Endpoint,
-    /// Time since which no other server lists it.
+    /// Time at which other servers stopped listing it.
     missing_since: Option<Mono>,
 }
 
 impl Topology {
-    /// Applies the answers of one round. Returns for each whether it was accepted.
+    /// Applies the answers of one round. Returns true for each answer that was accepted.
     ///
-    /// - A server's statement about itself is ignored: one that was removed still lists itself.
-    /// - An answer must list more than half of the known servers, or more than half of it must be known servers. Otherwise
-    ///   it is about another cluster, which a former node has joined. An answer without `from` is always about these servers.
+    /// - A server's entry about itself is ignored, because a server that was removed still lists itself.
+    /// - An answer must list more than half of the known servers, or more than half of its servers must be known. Otherwise,
+    ///   it describes another cluster, which a former node has joined. An answer without `from` always describes these servers.
     /// - A server that is `unreachable` and not listed is dropped even if no answer is complete.
     pub(super) fn take(
         &mut self,
@@ -102,7 +103,7 @@ impl Topology {
         for (id, endpoints) in listed {
             let Some(&endpoint) = endpoints.first() else { continue };
             if let Some(known) = self.servers.get_mut(id) {
-                // It has moved if no answer has its former address.
+                // The server has moved if no answer has its former address.
                 if !endpoints.contains(&&known.endpoint) {
                     known.endpoint = endpoint.clone();
                 }
@@ -116,7 +117,7 @@ impl Topology {
         accepted
     }
 
-    /// True if an answer is about the known servers, or about those listed in this round.
+    /// True if an answer describes the known servers, or those listed in this round.
     fn is_about_these(&self, answer: &Answer, listed: &BTreeMap<&str, Vec<&Endpoint>>) -> bool {
         let ids: HashSet<&str> = answer.servers.iter().map(|(id, _)| id.as_str()).collect();
         let about = |known: usize, common: usize| common * 2 > known.min(ids.len());
@@ -151,7 +152,7 @@ mod tests {
         Endpoint::Tcp("h".to_owned(), port)
     }
 
-    /// An answer of one node that lists nodes by their ports.
+    /// Returns the answer of one node, which lists the nodes at these ports.
     fn answer(from: u16, ports: &[u16]) -> Answer {
         Answer {
             from: Some(from.to_string()),
@@ -173,7 +174,7 @@ mod tests {
         Mono::from_epoch(Duration::from_secs(1000 + seconds))
     }
 
-    /// A round while all are reached.
+    /// Applies a round in which all servers are reachable.
     fn take(topology: &mut Topology, answers: &[Answer], now: Mono) -> Vec<bool> {
         topology.take(answers, now, |_| false)
     }
@@ -194,11 +195,11 @@ mod tests {
         take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(4));
         assert_eq!(ports(&topology), [1, 2]);
         take(&mut topology, &[answer(1, &[1, 2]), answer(3, &[1, 2, 3])], seconds(5));
-        assert_eq!(ports(&topology), [1, 2], "and does not come back by what it says itself");
+        assert_eq!(ports(&topology), [1, 2], "and what it says about itself does not bring it back");
     }
 
     #[test]
-    fn one_that_one_of_several_lists_stays() {
+    fn a_node_still_listed_by_one_of_several_nodes_stays() {
         let mut topology = known(&[1, 2, 3]);
         for second in 1..60 {
             take(&mut topology, &[answer(1, &[1, 2]), answer(2, &[1, 2, 3])], seconds(second));
@@ -211,7 +212,7 @@ mod tests {
         let mut topology = known(&[1, 2]);
         assert!(take(&mut topology, &[], seconds(1000)).is_empty());
         assert_eq!(ports(&topology), [1, 2]);
-        // One alone answers about the other only.
+        // The answer of a single node counts only for other nodes.
         take(&mut topology, &[answer(1, &[1, 2])], seconds(1001));
         take(&mut topology, &[answer(1, &[1, 2])], seconds(2000));
         assert_eq!(ports(&topology), [1, 2]);
@@ -228,7 +229,7 @@ mod tests {
         for second in 20..24 {
             topology.take(std::slice::from_ref(&some), seconds(second), |endpoint| *endpoint == at(2));
         }
-        assert_eq!(ports(&topology), [1, 3], "but for one that is not there either");
+        assert_eq!(ports(&topology), [1, 3], "except one that is also unreachable");
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_moves_is_at_its_new_place_only() {
+    fn a_node_that_moves_is_kept_only_at_its_new_address() {
         let mut topology = known(&[1, 2]);
         let moved =
             Answer { servers: vec![("1".to_owned(), at(1)), ("2".to_owned(), at(20))], ..answer(1, &[]) };
@@ -277,16 +278,16 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn servers_beyond_the_maximum_are_left_out() {
         let all: Vec<u16> = (1..=2100).collect();
         let topology = known(&all);
         assert_eq!((topology.endpoints().len(), topology.left_out()), (MAX_SERVERS, 100));
     }
 
     proptest! {
-        /// Whatever is answered: a server that a believed answer of another one lists is known then.
+        /// For any answers, a server that is listed in an accepted answer of another server is known afterwards.
         #[test]
-        fn what_is_listed_is_known(rounds in prop::collection::vec(
+        fn every_node_listed_by_a_trusted_answer_is_known(rounds in prop::collection::vec(
             prop::collection::vec((1_u16..6, prop::collection::vec(1_u16..9, 0..6)), 0..4), 0..20)) {
             let mut topology = Topology::default();
             for (second, round) in (0..).zip(&rounds) {

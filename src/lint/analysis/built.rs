@@ -1,24 +1,24 @@
-//! Collections that a script builds of its arguments and deletes: they have as many elements as the caller gives.
+//! Collections that a script builds from its arguments and deletes. Their number of elements depends only on the caller.
 
 use crate::lint::analysis::commands::{self, Effect};
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::source::syntax::{ExprId, LoopKind, Statement};
 
-/// Commands that add elements which are their arguments.
+/// Commands that add their arguments as elements.
 const ADDS: &str = "HINCRBY HMSET HSET HSETNX LPUSH RPUSH SADD ZADD ZINCRBY";
 
-/// Commands that write, and add nothing.
+/// Commands that write, but add nothing.
 const KEEPS: &str = "\
     DEL EXPIRE EXPIREAT HDEL LPOP LREM LTRIM PEXPIRE PEXPIREAT RENAME RENAMENX RPOP SPOP SREM UNLINK ZPOPMAX ZPOPMIN ZREM \
     ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
 
-/// Commands that write to another key than their first one.
+/// Commands that write to a key other than their first.
 const MOVES: &str = "COPY LMOVE RENAME RENAMENX RPOPLPUSH SMOVE SORT ZRANGESTORE";
 
-/// Maximum number of commands among which such collections are looked for; only hostile scripts have more.
+/// Maximum number of commands that are searched for such collections; only hostile scripts have more.
 const MAX_CALLS: usize = 500;
 
-/// Maximum number of collections that are built of each other.
+/// Maximum number of collections that are built from each other.
 const MAX_STORED: usize = 8;
 
 /// Finds the commands that read such a collection.
@@ -28,7 +28,7 @@ pub(super) fn reads(analysis: LoopAnalysis<'_>, is_same_key: impl Fn(ExprId, Exp
         return Vec::new();
     }
     let command = |id: ExprId| analysis.calls.command(id);
-    // Each call of the script deletes it.
+    // Every run of the script must delete the collection.
     let main = analysis.calls.script.functions.get(analysis.calls.script.main);
     let is_certain = |id: ExprId| main.is_some_and(|main| main.body.contains(&Statement::Call(id)));
     let deletes = |key: ExprId| -> Vec<ExprId> {
@@ -72,7 +72,7 @@ pub(super) fn reads(analysis: LoopAnalysis<'_>, is_same_key: impl Fn(ExprId, Exp
             None => break,
         }
     }
-    // What was in it before the script is deleted before the read, or what the script adds afterwards.
+    // Either the script deletes the collection before this read and all additions, or it deletes it after all additions.
     let is_bounded = |read: ExprId, key: ExprId| {
         let adds = calls.iter().filter(|(id, call)| {
             !commands::contains(KEEPS, command(*id))
@@ -98,7 +98,7 @@ pub(super) fn reads(analysis: LoopAnalysis<'_>, is_same_key: impl Fn(ExprId, Exp
     read.map(|(id, _)| *id).collect()
 }
 
-/// True for an argument that is no reply, and for `unpack` of a list which only loops over what the caller gives grow.
+/// True for an argument that is not a reply, and for `unpack` of a list that is filled only by loops over values from the caller.
 fn is_given(analysis: LoopAnalysis<'_>, arg: ExprId) -> bool {
     let script = analysis.calls.script;
     let may_be_a_reply = |id: ExprId| analysis.values.may_be_a_reply(id);
@@ -128,7 +128,7 @@ mod tests {
              local online = redis.call('ZRANGE', KEYS[2], 0, -1) redis.call('DEL', KEYS[1], KEYS[2]) return online",
         ]);
         for script in [
-            // It is kept.
+            // The collection is kept.
             "redis.call('SADD', KEYS[1], ARGV[1]) return redis.call('SMEMBERS', KEYS[1])",
             "if ARGV[2] then redis.call('DEL', KEYS[1]) end redis.call('SADD', KEYS[1], ARGV[1]) return redis.call('SMEMBERS', KEYS[1])",
             "local m = redis.call('SMEMBERS', KEYS[1]) redis.call('DEL', KEYS[1]) redis.call('SADD', KEYS[1], ARGV[1]) return m",

@@ -1,4 +1,4 @@
-//! Calls: which of them run Redis commands, and which run functions of the script.
+//! Calls of Redis commands, and calls of functions of the script.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,12 +8,12 @@ use crate::lint::analysis::wrappers;
 use crate::lint::source::syntax::{Expr, ExprId, FnId, Script, VarId};
 use crate::lua::Position;
 
-/// Global functions of Lua and of the server.
+/// Global functions of Lua and the server.
 const GLOBALS: &str = "\
     assert collectgarbage dofile error gcinfo getfenv getmetatable ipairs load loadfile loadstring newproxy next pairs \
     pcall print rawequal rawget rawset select setfenv setmetatable tonumber tostring type unpack xpcall";
 
-/// Global variables of Lua and of the server that are no functions, and that scripts can't change.
+/// Global variables of Lua and the server that are not functions, and that scripts can't change.
 pub(crate) const TABLES: &str = "\
     _G _VERSION bit cjson cmsgpack coroutine debug math os redis server string struct table";
 
@@ -49,7 +49,7 @@ impl<'a> Calls<'a> {
         self.redis.get(&id)
     }
 
-    /// All calls of Redis commands, in the order of the source.
+    /// All calls of Redis commands, in source order.
     pub(crate) fn all_redis(&self) -> Vec<(ExprId, &RedisCall)> {
         let mut calls: Vec<_> = self.redis.iter().map(|(id, call)| (*id, call)).collect();
         calls.sort_unstable_by_key(|(id, _)| *id);
@@ -72,7 +72,7 @@ impl<'a> Calls<'a> {
         constant(self.script, id)
     }
 
-    /// True if an expression is the global, or the member of a global table, of this name.
+    /// True if an expression is the global, or the member of a global table, with this name.
     pub(crate) fn is_global(&self, id: ExprId, name: &str) -> bool {
         self.script.is_global(id, name)
     }
@@ -82,7 +82,7 @@ impl<'a> Calls<'a> {
         is_undefined(self.script, callee)
     }
 
-    /// Positions at which the script uses globals that neither Lua, the server nor the script defines.
+    /// Positions at which the script uses globals that neither Lua nor the server nor the script defines.
     pub(crate) fn undefined(&self) -> BTreeSet<Position> {
         let is_undefined = |variable: &VarId| {
             self.script.variables.get(*variable).is_some_and(|variable| {
@@ -145,7 +145,7 @@ fn words(script: &Script, parameters: &HashSet<VarId>, id: ExprId) -> Option<Vec
     {
         return Some(with_unpacked(script, parameters, args));
     }
-    // Part of a script that a build assembles: `rcall` is defined elsewhere.
+    // In a part of a script that a build assembles, `rcall` is defined elsewhere.
     let words = with_unpacked(script, parameters, args);
     let is_fragment = is_undefined(script, *callee)
         && variable_name(script, *callee).is_some_and(|name| name.to_ascii_lowercase().contains("call"))
@@ -155,7 +155,7 @@ fn words(script: &Script, parameters: &HashSet<VarId>, id: ExprId) -> Option<Vec
     is_fragment.then_some(words)
 }
 
-/// Function and arguments of a call by `pcall` or `xpcall`.
+/// Function and arguments of a call through `pcall` or `xpcall`.
 pub(super) fn protected(script: &Script, id: ExprId) -> Option<(ExprId, &[ExprId])> {
     let Expr::Call { callee, args } = script.expr(id) else { return None };
     let is = |name: &str| script.aliased(*callee).iter().any(|id| script.is_global(*id, name));
@@ -167,8 +167,8 @@ pub(super) fn protected(script: &Script, id: ExprId) -> Option<(ExprId, &[ExprId
     }
 }
 
-/// Arguments of a call, with the elements of the table if they are unpacked from one. A table that is a parameter differs from
-/// call to call.
+/// Arguments of a call; if they are unpacked from a table, its elements. A table that is a parameter is not unpacked, because it
+/// differs from call to call.
 fn with_unpacked(script: &Script, parameters: &HashSet<VarId>, args: &[ExprId]) -> Vec<ExprId> {
     let is_parameter = |id: ExprId| match unpack_args(script, id) {
         Some([table, ..]) => match script.expr(*table) {
@@ -205,7 +205,7 @@ pub(super) fn unpack_args(script: &Script, id: ExprId) -> Option<&[ExprId]> {
     is_unpack.then_some(args.as_slice())
 }
 
-/// True for a global function of Lua and of the server.
+/// True for a global function of Lua or the server.
 pub(super) fn is_given(name: &str) -> bool {
     contains(GLOBALS, name)
 }

@@ -1,4 +1,4 @@
-//! Collections that a script keeps below a limit: it adds to them only where they are smaller, or ends where they are larger.
+//! Collections that a script keeps below a limit: it adds to them only if they are smaller, or ends if they are larger.
 //!
 //! Semaphores, leaky buckets and bounded queues have such a limit, which is constant or comes from the caller.
 
@@ -20,44 +20,44 @@ const PUSHES: &str = "LINSERT LPUSH LPUSHX RPUSH RPUSHX";
 /// Commands that remove an element.
 const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 
-/// Commands that remove at least one element, or all of them.
+/// Commands that remove one or more elements.
 const REMOVES: &str = "\
     HDEL LMOVE LPOP LTRIM RPOP RPOPLPUSH SMOVE SPOP SREM XDEL XTRIM ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYRANK";
 
 /// Commands that remove all elements.
 const CLEARS: &str = "DEL RENAME UNLINK";
 
-/// Commands that reply with the number of all elements.
+/// Commands that reply with the total number of elements.
 const COUNTS: &str = "HLEN LLEN SCARD XLEN ZCARD";
 
-/// Commands that tell whether an element is in a collection.
+/// Commands that test whether an element is in a collection.
 const TESTS: &str = "HEXISTS HGET LPOS SISMEMBER ZRANK ZREVRANK ZSCORE";
 
 /// Commands that reply with stored numbers.
 const STORED: &str = "GET HGET HMGET";
 
-/// Smallest constant that is a limit; others ask for an empty collection, or for one element.
+/// Smallest constant that is a limit. Comparisons with smaller ones test for an empty collection, or for one element.
 const MIN_LIMIT: f64 = 2.0;
 
 /// Maximum number of commands that may make room for an element, and of keys with a limit; only hostile scripts have more.
 const MAX_CALLS: usize = 500;
 
-/// Maximum depth of the parts of a key that are compared one by one.
+/// Maximum depth of the parts of a key that are compared individually.
 const MAX_DEPTH: usize = 8;
 
 /// Maximum number of variables between a key and its value.
 const MAX_ALIASES: usize = 4;
 
-/// Calls of commands that a limit bounds.
+/// Command calls that are bounded by a limit.
 #[derive(Debug, Default)]
 pub(crate) struct Capacities {
-    /// Those on a collection that is kept below a limit.
+    /// Calls on a collection that is kept below a limit.
     pub(crate) capped: HashSet<ExprId>,
-    /// Those on a collection that is kept below a limit which the script reads.
+    /// Calls on a collection that is kept below a limit that the script reads.
     pub(crate) capped_by_stored: HashSet<ExprId>,
-    /// Those whose reply the script works on only if its length is below a limit.
+    /// Calls whose reply the script processes only if its length is below a limit.
     pub(crate) checked: HashSet<ExprId>,
-    /// Keys of the collections to which the script adds elements, and which it cuts to a limit, or adds to only below one.
+    /// Keys of the collections that the script adds elements to and keeps below a limit, by trimming them or by adding only below it.
     pub(crate) limited: Vec<ExprId>,
 }
 
@@ -80,9 +80,9 @@ impl Capacities {
 /// Numbers that count as limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
-    /// Constants, and numbers that the caller gives.
+    /// Constants, and numbers from the caller.
     Given,
-    /// Numbers that the script reads, too.
+    /// Those of `Given`, and numbers that the script reads.
     Stored,
 }
 
@@ -95,10 +95,10 @@ struct Compared {
     reads: Vec<ExprId>,
 }
 
-/// Place where the function ends if a collection is larger than a limit.
+/// Exit from a function that is taken if a collection is larger than a limit.
 struct Exit {
     function: Option<FnId>,
-    /// Condition.
+    /// Condition under which it is taken.
     guard: ExprId,
     /// Command that replies with the size, and its key.
     size: (ExprId, ExprId),
@@ -111,21 +111,21 @@ struct Search<'a> {
     calls: Vec<(ExprId, &'a RedisCall)>,
     /// Commands that add elements, and their keys.
     adds: Vec<(ExprId, ExprId)>,
-    /// Functions that calls are in.
+    /// Function that contains each call.
     functions: HashMap<ExprId, FnId>,
-    /// Conditions around calls.
+    /// Conditions around each call, innermost first.
     guards: HashMap<ExprId, Vec<ExprId>>,
     /// Keys of the commands that add elements, by the conditions around them.
     added_where: HashMap<ExprId, Vec<ExprId>>,
 }
 
-/// Command that cuts a collection to a number of elements.
+/// Command that trims a collection to a number of elements.
 struct Trim {
     call: ExprId,
     key: ExprId,
-    /// True if it happens where an element is added, or as the collection, or chance, decides.
+    /// True if each condition around it is also around an addition, or depends on the collection or on chance.
     is_certain: bool,
-    /// Other conditions around it that are not about the limit either: options of the caller.
+    /// Other conditions around it that do not involve the limit either: options of the caller.
     options: Vec<ExprId>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Search<'a> {
         self.analysis.calls.script
     }
 
-    /// Conditions around a call, from the innermost one.
+    /// Conditions around a call, innermost first.
     fn guards(&self, call: ExprId) -> &[ExprId] {
         self.guards.get(&call).map(Vec::as_slice).unwrap_or_default()
     }
@@ -163,9 +163,9 @@ impl<'a> Search<'a> {
 
     fn capacities(&self) -> Capacities {
         let script = self.script();
-        // Where it is larger, the function returns.
+        // Exits that are taken if a collection is larger than a limit.
         let (mut exits, mut checked) = (Vec::new(), Vec::new());
-        // Where a reply with all elements has more.
+        // Exits that are taken if a reply with all elements is longer than a limit.
         let mut long_replies = Vec::new();
         for (id, function) in script.functions.iter() {
             for guard in function.exits.iter().flatten() {
@@ -177,7 +177,7 @@ impl<'a> Search<'a> {
                 exits.extend(larger.sizes.into_iter().map(exit));
             }
         }
-        // The places that are left: `limit - ZCARD`.
+        // The remaining capacity: `limit - ZCARD`.
         let mut rests = Compared::default();
         for (_, (expr, _)) in script.exprs.iter() {
             if let Expr::Binary(Binary::Minus, limit, size) = expr {
@@ -192,7 +192,7 @@ impl<'a> Search<'a> {
             size,
         }));
         let trimmed = self.trimmed();
-        // What is more than the limit is removed where an element is added.
+        // Collections from which elements above the limit are removed where an element is added.
         let removed = self.removed_by_loops(|_, limit| Sum::of(script, limit).number().is_some());
         let kept = removed.sizes.iter().map(|(_, key)| *key).filter(|key| self.is_added(*key));
         let kept: Vec<ExprId> = kept.chain(self.with_room()).collect();
@@ -229,7 +229,8 @@ impl<'a> Search<'a> {
         Capacities { capped, checked: checked.into_iter().collect(), limited, ..Capacities::default() }
     }
 
-    /// Places where the function ends if a collection is not empty: `if LLEN > 0 then return end`. Nothing adds to it.
+    /// Exits that are taken if a collection is not empty: `if LLEN > 0 then return end`. Only collections to which the script does not
+    /// add count.
     fn empty(&self) -> Vec<Exit> {
         let script = self.script();
         let in_loops: HashSet<ExprId> =
@@ -252,7 +253,7 @@ impl<'a> Search<'a> {
         exits
     }
 
-    /// True if a command adds to a collection, or may do so as to its destination.
+    /// True if a command adds to a collection, or may write to it as its destination.
     fn may_grow(&self, key: ExprId) -> bool {
         let is_destination = |call: &RedisCall| {
             !is_one_of(CLEARS, call) && call.args.iter().skip(1).any(|arg| self.is_same_key(*arg, key))
@@ -269,8 +270,9 @@ impl<'a> Search<'a> {
         self.adds.iter().any(|(_, other)| self.is_same_key(*other, key))
     }
 
-    /// True if an element is added only where the collection is smaller than a limit, or after the function, or a loop around it, ends
-    /// where it is larger. A function that ends at a limit says nothing of the others, which may be called without it.
+    /// True if an element is added only if the collection is smaller than a limit, or only after a check that exits the function or a
+    /// loop around the addition if it is larger. A check in one function says nothing about other functions, which may be called
+    /// without it.
     fn is_guarded(&self, (add, key): (ExprId, ExprId), exits: &[&Exit]) -> bool {
         let script = self.script();
         let is_of_key =
@@ -289,7 +291,8 @@ impl<'a> Search<'a> {
             })
     }
 
-    /// True if the function of a call ends where the collection is larger than a limit. What it does there before it ends is not bounded.
+    /// True if the function that contains a call ends if the collection is larger than a limit. Calls that it makes in that case before
+    /// it ends are not bounded.
     fn ends_before(&self, exit: &Exit, call: ExprId, key: ExprId) -> bool {
         let is_beyond = || {
             self.guards(call).iter().any(|guard| {
@@ -301,7 +304,7 @@ impl<'a> Search<'a> {
             && !is_beyond()
     }
 
-    /// True if a call happens only where the collection has a certain size, or fewer elements.
+    /// True if a call is made only if the collection has a certain size, or is smaller.
     fn is_small(&self, call: ExprId, key: ExprId) -> bool {
         self.guards(call).iter().any(|guard| {
             self.compared(*guard, Binary::And).sizes.iter().any(|(size, other)| {
@@ -310,13 +313,14 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Sizes that the parts of a condition compare with a limit: one of them (`Or`) is larger, or all (`And`) are smaller.
+    /// Sizes that the parts of a condition compare with a limit. The condition means that one of them is larger (`Or`), or that all are
+    /// smaller (`And`).
     fn compared(&self, condition: ExprId, operator: Binary) -> Compared {
         let mut compared = Compared::default();
         let other = if operator == Binary::Or { Binary::And } else { Binary::Or };
         for (part, is_negated) in self.analysis.parts(condition, operator) {
             if !is_negated && matches!(self.script().expr(part), Expr::Binary(inner, ..) if *inner == other) {
-                // An element that is in the collection already is not added: `size >= limit and ZSCORE == false`.
+                // An element that is already in the collection does not increase its size: `size >= limit and ZSCORE == false`.
                 let parts = self.analysis.parts(part, other);
                 let (tests, others): (Vec<_>, Vec<_>) =
                     parts.into_iter().partition(|(part, _)| self.tested(*part).is_some());
@@ -341,7 +345,7 @@ impl<'a> Search<'a> {
         self.key(self.analysis.values.reply_of(condition, false, is_test)?)
     }
 
-    /// Adds a size that a condition, or its negation, compares with a limit that is at least a number.
+    /// Adds a size that a condition, or its negation, compares with a limit of at least `least`.
     fn add_comparison(
         &self,
         compared: &mut Compared,
@@ -366,7 +370,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Sizes down to a limit of which loops remove elements: `while LLEN > 100 do RPOP`, `for i = 1, LLEN - 100 do RPOP`.
+    /// Sizes of collections from which loops remove the elements above a limit: `while LLEN > 100 do RPOP`,
+    /// `for i = 1, LLEN - 100 do RPOP`.
     fn removed_by_loops(&self, is_limit: impl Fn(&Loop, ExprId) -> bool) -> Compared {
         let script = self.script();
         let mut sizes = Compared::default();
@@ -406,7 +411,7 @@ impl<'a> Search<'a> {
         operator: Binary,
         least: f64,
     ) {
-        // A text of digits is a number, too.
+        // A string of digits is also a number.
         let is_number = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
         match self.script().expr(limit) {
             Expr::Nil | Expr::Bool(_) => return,
@@ -421,7 +426,7 @@ impl<'a> Search<'a> {
         if let Some(list) = values.measured(size) {
             compared.reads.extend(values.collections(list));
         }
-        // A total of the elements is a size, too.
+        // A total over the elements is also a size.
         let is_size =
             |call: ExprId| self.is_size(call) || operator == Binary::And && values.extent(call).is_some();
         if let Some(call) = values.reply_of(size, operator == Binary::And, is_size)
@@ -450,7 +455,7 @@ impl<'a> Search<'a> {
         self.analysis.calls.redis(call)?.args.first().copied()
     }
 
-    /// Keys of collections from which a command removes an element where they have reached a limit, and to which one is added:
+    /// Keys of collections to which an element is added, and from which a command removes an element if they have reached a limit:
     /// `if LLEN >= limit then LPOP end RPUSH`.
     fn with_room(&self) -> Vec<ExprId> {
         let script = self.script();
@@ -472,8 +477,8 @@ impl<'a> Search<'a> {
         self.calls.iter().take(MAX_CALLS).filter_map(makes_room).collect()
     }
 
-    /// Keys of collections that a command (`trimmed`) or a loop cuts to a limit where an element is added. The limit may be a lower one
-    /// than the last time.
+    /// Keys of collections that a command (`trimmed`) or a loop trims to a limit where an element is added. The limit may be lower than
+    /// in an earlier run.
     fn cut(&self, trimmed: &[Trim]) -> Vec<ExprId> {
         let script = self.script();
         let is_counter = |around: &Loop, limit: ExprId| {
@@ -486,13 +491,13 @@ impl<'a> Search<'a> {
         certain.chain(removed.map(|(_, key)| key)).take(MAX_CALLS).filter(|key| self.is_added(*key)).collect()
     }
 
-    /// True if a command happens where an element is added, or as the collection, or chance, decides. An option of the caller may
-    /// decide about others.
+    /// True if each condition around a command is also around an addition to the collection, or depends on the collection or on chance.
+    /// Other conditions may be options of the caller.
     fn is_certain(&self, call: ExprId, key: ExprId) -> bool {
         self.guards(call).iter().all(|guard| self.is_met(*guard, key))
     }
 
-    /// True if a condition is one of an addition to a collection, or the collection, or chance, decides about it.
+    /// True if a condition is also around an addition to a collection, or depends on the collection or on chance.
     fn is_met(&self, guard: ExprId, key: ExprId) -> bool {
         let script = self.script();
         let is_of_key = |call: ExprId| self.key(call).is_some_and(|other| self.is_same_key(other, key));
@@ -503,7 +508,7 @@ impl<'a> Search<'a> {
             || self.has_part(guard, is_random)
     }
 
-    /// A command that cuts a collection to a number of elements.
+    /// Command that trims a collection to a number of elements, with the conditions around it.
     fn trim(&self, call: ExprId, key: ExprId) -> Trim {
         let script = self.script();
         let args = self.analysis.calls.redis(call).map(|call| &call.args[..]).unwrap_or_default();
@@ -517,7 +522,7 @@ impl<'a> Search<'a> {
         Trim { call, key, is_certain, options }
     }
 
-    /// True if a part of a condition, also by variables with one value, is accepted.
+    /// True if a part of a condition is accepted. Variables with one value are replaced with it.
     fn has_part(&self, condition: ExprId, accepts: impl Fn(ExprId) -> bool) -> bool {
         let script = self.script();
         let mut found = false;
@@ -535,8 +540,8 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Commands that cut a collection to a number of elements, and its key: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`,
-    /// `XTRIM key MAXLEN 100`, `SPOP key SCARD - 100`.
+    /// Commands that trim a collection to a number of elements: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`, `XTRIM key MAXLEN 100`,
+    /// `SPOP key SCARD - 100`.
     fn trimmed(&self) -> Vec<Trim> {
         let script = self.script();
         let number = |id: ExprId| Sum::of(script, id).number();
@@ -582,7 +587,7 @@ impl<'a> Search<'a> {
         trims.take(MAX_CALLS).map(|(call, key)| self.trim(call, key)).collect()
     }
 
-    /// True for the number of elements that are more than a limit: `SCARD - limit`.
+    /// True for the number of elements above a limit: `SCARD - limit`.
     fn is_excess(&self, number: ExprId, key: ExprId) -> bool {
         let sum = Sum::of(self.script(), number);
         let (sizes, limits): (Vec<_>, Vec<_>) = sum.terms.iter().partition(|(factor, _)| *factor > 0.0);
@@ -596,12 +601,12 @@ impl<'a> Search<'a> {
     }
 }
 
-/// True if a command is one of some.
+/// True if the command of a call is in `commands`.
 fn is_one_of(commands: &str, call: &RedisCall) -> bool {
     call.command.as_deref().is_some_and(|command| commands::contains(commands, command))
 }
 
-/// True if two keys are written the same way, also by variables with one value.
+/// True if two keys are the same expression, after variables with one value are replaced with it.
 pub(super) fn is_same_key(script: &Script, one: ExprId, other: ExprId) -> bool {
     has_same_parts(script, one, other, MAX_DEPTH)
 }
@@ -616,7 +621,7 @@ fn has_same_parts(script: &Script, one: ExprId, other: ExprId, depth: usize) -> 
     }
 }
 
-/// Value of a variable that has only one.
+/// Value of a variable that has only one; otherwise the expression itself.
 pub(super) fn value(script: &Script, id: ExprId) -> ExprId {
     let mut id = id;
     for _ in 0..MAX_ALIASES {
@@ -639,10 +644,10 @@ mod tests {
              if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[3]) end",
             "local key, n = KEYS[1], tonumber(redis.call('SCARD', KEYS[1])) if n >= 100 then return 0 end
              for _, m in ipairs(redis.call('SMEMBERS', key)) do redis.call('DEL', m) end redis.call('SADD', KEYS[1], ARGV[1])",
-            // Bindings, which a function reads.
+            // Bindings, read by a function.
             "local function all() for _, b in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', b) end end
              if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[1]) then return all() end redis.call('SADD', KEYS[1], ARGV[2]) return all()",
-            // The last ones, one of which makes room for the next.
+            // The latest elements, where one makes room for the next.
             "local n = redis.call('LLEN', KEYS[1]) if n >= tonumber(ARGV[1]) then redis.call('LPOP', KEYS[1]) end redis.call('RPUSH', KEYS[1], ARGV[2]) return redis.call('LRANGE', KEYS[1], 0, -1)",
             "local function all(id) for _, b in ipairs(redis.call('SMEMBERS', 'a:' .. id)) do redis.call('DEL', b) end end
              local id = KEYS[1] local key = 'a:' .. id all(id) if redis.call('SCARD', key) >= 9 then return 0 end redis.call('SADD', key, ARGV[2])",
@@ -650,7 +655,7 @@ mod tests {
             "local limit = tonumber(ARGV[1]) while redis.call('LLEN', KEYS[1]) > 0 do
              if redis.call('LINDEX', KEYS[1], -1) > ARGV[2] then break end redis.call('RPOP', KEYS[1]) end
              if redis.call('LLEN', KEYS[1]) < limit then redis.call('LPUSH', KEYS[1], ARGV[2]) return 1 end return 0",
-            // A log of the last ones.
+            // A log of the latest elements.
             "redis.call('LPUSH', KEYS[1], ARGV[1]) while redis.call('LLEN', KEYS[1]) > 100 do redis.call('RPOP', KEYS[1]) end",
             "local log, max = KEYS[1], 1000 redis.call('ZADD', log, 1, ARGV[1])
              while redis.call('ZCARD', log) > max do redis.call('ZPOPMIN', log) end",
@@ -679,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn other_comparisons_are_no_limit() {
+    fn other_comparisons_are_not_a_limit() {
         for (script, rule) in [
             (
                 "local function full() if redis.call('LLEN', KEYS[1]) > 99 then return 1 end end local function all() for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end end return full() or all()",
@@ -764,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_is_empty_where_the_script_ends_if_it_is_not() {
+    fn a_collection_is_empty_after_a_check_that_returns_if_it_is_not() {
         assert_clean(&[
             "local n = redis.call('LLEN', KEYS[1]) if n > 0 then return n end for _, m in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', m) end",
         ]);

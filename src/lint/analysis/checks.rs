@@ -1,12 +1,12 @@
-//! Numbers that a script compares with a limit before it counts to them: where they are larger, it ends.
+//! Numbers that a script compares with a limit before it counts to them: it ends if they are larger.
 
 use crate::lint::analysis::loops::LoopAnalysis;
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Function, Loop};
 
 impl LoopAnalysis<'_> {
-    /// True if the function around a loop ends before it where a reply, or a sum with it, is larger than a limit that does not
-    /// depend on the data.
+    /// True if the function around a loop ends before the loop if a reply, or a sum that contains it, is larger than a limit that does
+    /// not depend on the data.
     pub(super) fn is_checked_before(&self, around: &Loop, reply: ExprId) -> bool {
         let script = self.calls.script;
         let has_loop = |function: &Function| around.calls.iter().any(|call| function.calls.contains(call));
@@ -19,7 +19,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True if a condition holds wherever a reply, or a sum with it, is larger than a limit.
+    /// True if a condition holds whenever a reply, or a sum that contains it, is larger than a limit.
     fn is_larger(&self, condition: ExprId, reply: ExprId) -> bool {
         let script = self.calls.script;
         self.parts(condition, Binary::Or).into_iter().any(|(part, is_negated)| {

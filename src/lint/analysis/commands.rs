@@ -1,12 +1,12 @@
-//! Commands: whether they write, and whether their reply grows with the data.
+//! Properties of commands: their effects, their arguments, and the amount of data that they process.
 //!
-//! The flags are those of `COMMAND INFO` of Redis 7.0 and Valkey 9.1.
+//! The effects are those that `COMMAND INFO` of Redis 7.0 and Valkey 9.1 reports as flags.
 
 /// Effect of a command on the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     Reads,
-    /// Writes, after which the server rejects SCRIPT KILL.
+    /// Writes. The server rejects SCRIPT KILL after it.
     Writes,
     /// Writes nothing, but is sent to replicas: the server rejects it in a script with `no-writes`.
     Replicates,
@@ -44,12 +44,12 @@ const WITHOUT_KEY: &str = "\
     RANDOMKEY SCAN SINTERCARD SPUBLISH SWAPDB TIME XGROUP XINFO XREAD XREADGROUP ZDIFF ZINTER ZINTERCARD \
     ZMPOP ZUNION";
 
-/// Commands whose duration grows with their collection, though their reply does not.
+/// Commands whose duration grows with their collection, although their reply does not.
 const LINEAR: &str = "\
     BITOP LCS LINSERT LPOS LREM SDIFFSTORE SINTERCARD SINTERSTORE SUNIONSTORE ZDIFFSTORE ZINTERCARD ZINTERSTORE \
     ZUNIONSTORE";
 
-/// Commands that reply with the size of something, which is never negative.
+/// Commands that reply with a size, which is never negative.
 const SIZES: &str = "\
     BITCOUNT DBSIZE EXISTS HLEN HSTRLEN LLEN PFCOUNT SCARD SINTERCARD STRLEN XLEN ZCARD ZCOUNT ZINTERCARD ZLEXCOUNT";
 
@@ -89,7 +89,7 @@ pub(crate) fn is_linear(command: &str, args: usize) -> bool {
     }
 }
 
-/// Index of the argument that is the position up to which a command goes through its collection, given the index of LIMIT.
+/// Index of the argument with the position up to which a command traverses its collection, given the index of LIMIT.
 pub(crate) fn position(command: &str, limit: Option<usize>) -> Option<usize> {
     match command {
         "LINDEX" | "LRANGE" | "LSET" | "LTRIM" => Some(1),
@@ -99,7 +99,7 @@ pub(crate) fn position(command: &str, limit: Option<usize>) -> Option<usize> {
     }
 }
 
-/// Index of the argument that is the number of elements that a command reads, or their last position.
+/// Index of the argument with the number of elements that a command reads, or with their last position.
 pub(crate) fn number_of_elements(command: &str) -> Option<usize> {
     match command {
         "HRANDFIELD" | "LPOP" | "RPOP" | "SPOP" | "SRANDMEMBER" | "ZPOPMAX" | "ZPOPMIN" | "ZRANDMEMBER" => {
@@ -123,7 +123,7 @@ pub(crate) fn is_range(command: &str) -> bool {
     contains(RANGES, command)
 }
 
-/// True if a command replies with the size of something.
+/// True if a command replies with a size.
 pub(crate) fn is_size(command: &str) -> bool {
     contains(SIZES, command)
 }
@@ -133,7 +133,7 @@ pub(crate) fn is_size(command: &str) -> bool {
 pub(crate) enum Extent {
     /// All elements of a collection.
     Whole,
-    /// All fields of a hash, which is usually an object with few of them.
+    /// All fields of a hash, which is usually an object with few fields.
     WholeHash,
 }
 
@@ -148,13 +148,13 @@ pub(crate) struct Argument {
     pub(crate) from_end: bool,
 }
 
-/// Extent of a command by its arguments; `None` if they set a limit, or the command is not known.
+/// Extent of a command with these arguments; `None` if they set a limit, or the command is unknown.
 pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
     let has = |option: &str| {
         let mut constants = args.iter().flat_map(|argument| &argument.constants);
         constants.any(|argument| argument.eq_ignore_ascii_case(option))
     };
-    // `LIMIT 0 -1` is no limit.
+    // `LIMIT 0 -1` is not a limit.
     let is_negative = |argument: &Argument| {
         !argument.is_open && argument.constants.iter().all(|text| text.starts_with('-'))
     };

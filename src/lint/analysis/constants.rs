@@ -1,11 +1,11 @@
-//! Constants.
+//! Constant expressions.
 
 use crate::lint::source::syntax::{Binary, Expr, ExprId, Script, Unary, Value};
 
 /// Maximum number of variables between an expression and its constant.
 const MAX_DEPTH: usize = 8;
 
-/// Maximum length of a constant that is put together, in bytes.
+/// Maximum length of a concatenated constant, in bytes.
 const MAX_LENGTH: usize = 1000;
 
 /// Constant that an expression evaluates to: a literal, or a variable with one value.

@@ -1,4 +1,4 @@
-//! Loops with a constant number of iterations that take seconds, alone or as nested ones.
+//! Loops with a constant number of iterations that take seconds, alone or nested.
 
 use crate::lint::analysis::calls::Calls;
 use crate::lint::analysis::loops::{COMMAND, ITERATIONS_PER_SECOND};
@@ -8,7 +8,7 @@ use crate::lint::source::syntax::{Expr, FnId, LoopId, Script, Statement};
 /// Maximum depth of calls that are followed.
 const MAX_CALL_DEPTH: usize = 32;
 
-/// Loops that take seconds, with the number of iterations of their bodies, given the constant number of iterations of loops.
+/// Loops that take seconds, each with the number of empty iterations that take as long, given the constant numbers of iterations.
 pub(crate) fn huge_loops(calls: &Calls<'_>, iterations: &Arena<LoopId, Option<f64>>) -> Vec<(LoopId, f64)> {
     let script = calls.script;
     let mut costs =
@@ -24,7 +24,7 @@ pub(crate) fn huge_loops(calls: &Calls<'_>, iterations: &Arena<LoopId, Option<f6
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Cost {
     Unknown,
-    /// It is being computed: the function calls itself.
+    /// It is being computed; found only if the function calls itself.
     Pending,
     Known(f64),
 }
@@ -61,7 +61,7 @@ impl Costs<'_> {
         }
     }
 
-    /// Number of iterations that take as long as some statements.
+    /// Number of empty iterations that take as long as these statements.
     fn statements(&mut self, statements: &[Statement], depth: usize) -> f64 {
         let mut cost = 0.0;
         for statement in statements {
@@ -91,7 +91,7 @@ impl Costs<'_> {
         let cost = iterations * (1.0 + body);
         if iterations > 1.0 && cost >= ITERATIONS_PER_SECOND {
             self.huge.push((id, cost));
-            // The loops around it are not reported for it.
+            // Do not report the loops around it as well.
             return 0.0;
         }
         cost

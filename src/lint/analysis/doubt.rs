@@ -1,4 +1,4 @@
-//! Reasons for which a script does not show that a loop or a read grows: findings about these are information.
+//! Reasons to doubt that a loop or a read grows with the data. Findings with a doubt are information.
 
 use crate::lint::analysis::capacity;
 use crate::lint::analysis::commands::{self, Extent};
@@ -8,33 +8,33 @@ use crate::lint::analysis::numbers::Sum;
 use crate::lint::analysis::recursion::Recursion;
 use crate::lint::source::syntax::{Binary, Expr, ExprId, Value, VarId};
 
-/// Things of which there are mostly few, in the singular.
+/// Names of things that are usually few, in the singular.
 const FEW: &str = "\
     attribute cart cfg column conf config configuration dimension flag holder layer locale meta metadata node option owner \
     param partition permission permit policy priority property reader recent region replica role rule schema scheme seat seg \
     segment semaphore server setting shard slot stage tier top window zone";
 
-/// Things of which there are mostly few, in the plural: the singular at the beginning of a key names the owner of other things, as in
+/// Names of things that are usually few, in the plural. Their singular at the beginning of a key names the owner of other things, as in
 /// `tag:a`.
 const FEW_IN_PLURAL: &str = "\
     breakers cards categories circuits colors conditions currencies experiments features fields grades grants hands langs languages phases \
     platforms plugins quotas requirements rounds scopes stages steps tags thresholds turns weekdays";
 
-/// Things of which there may be many, in the singular.
+/// Names of things that may be many, in the singular.
 const MANY: &str = "\
     active child children client connection delayed device entry event failed id inflight item jid job log member message order \
     pending processed processing queue record request running scheduled session stalled subscriber task ticket user waiting \
     worker";
 
-/// Numbers that limit something.
+/// Names of numbers that limit something.
 const LIMITS: &str = "\
     batch capacity chunk degree depth level limit max maximum page replica shard slot width window";
 
-/// Words at the end of a name that don't say what is in the collection.
+/// Words at the end of a name that do not describe the contents of the collection.
 const KINDS: &str = "\
     all arr array data hash id json key list map member name res result set table val value zset";
 
-/// Words behind a singular that make it a plural.
+/// Words that turn a preceding singular into a plural.
 const PLURALS: &str = "all arr array ids keys list map members names set table values";
 
 /// Commands that set the time to live of a key.
@@ -43,42 +43,43 @@ const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT";
 /// Commands that remove the elements of a range, or trim to a length.
 const TRIMS: &str = "XTRIM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
 
-/// Commands that take elements out of a collection.
+/// Commands that pop elements from a collection.
 const POPS: &str = "LPOP RPOP SPOP ZPOPMAX ZPOPMIN";
 
-/// Commands that tell whether a name is taken.
+/// Commands that test whether a name is taken.
 const TESTS: &str = "EXISTS GET HEXISTS HGET HSETNX SADD SETNX SISMEMBER ZSCORE";
 
-/// Maximum number of values that are looked at for a name.
+/// Maximum number of values that are searched for a name.
 const MAX_VALUES: usize = 4;
 
-/// Minimum length of a word that says something.
+/// Minimum length of a meaningful word.
 const MIN_WORD: usize = 3;
 
-/// Reason for which a script does not show that something grows.
+/// Reason to doubt that something grows with the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// A name says that there are few elements, or that a number is a limit.
+    /// A name indicates that there are few elements, or that a number is a limit.
     Named(String),
     /// The script removes elements before it reads the others.
     Window,
     /// The hash expires.
     Expires,
-    /// The hash has a key of its own, and no name says that it has many fields.
+    /// The key of the hash is not constant, and no name indicates that the hash has many fields.
     Record,
-    /// The collection belongs to one element of another collection, over which the script loops, and no name says that it has many.
+    /// The collection belongs to one element of another collection that the script loops over, and no name indicates that it is large.
     Inner,
     /// Neither end of the range of scores is open.
     Range,
     /// A recursion takes elements, one at a time, until one is valid.
     Skipped,
-    /// A field of a hash is the number of iterations, or the limit of the collection.
+    /// The number of iterations, or the limit of the collection, is a stored number.
     Stored,
-    /// The program around a literal trims lists.
+    /// The file that contains the literal mentions LTRIM.
     Trimmed,
-    /// This script limits the collection, but not surely before it works on it, or one next to it limits a collection of this name.
+    /// This script limits the collection, but not necessarily before processing it, or a neighbouring script limits a collection with
+    /// this name.
     Limited,
-    /// The caller may give a limit.
+    /// The caller may pass a limit.
     Options,
     /// Random names are tried until one is not taken.
     Random,
@@ -87,26 +88,26 @@ pub(crate) enum Doubt {
 }
 
 impl Doubt {
-    /// Text to add to a message.
+    /// Text to append to a message.
     pub(crate) fn text(&self) -> String {
         let reason = match self {
             Self::Named(name) => {
                 return format!(
-                    "; fine while there are few, as the name `{name}` says: allow it, or rehearse it"
+                    "; fine while there are few, as the name `{name}` suggests: allow it, or rehearse it"
                 );
             }
-            Self::Window => "what is left after the removal before it",
+            Self::Window => "what remains after the earlier removal",
             Self::Expires => "the hash, whose key expires,",
             Self::Range => "the range that it is given",
             Self::Record => "the hash, which may be a record,",
             Self::Inner => "the collection of each element of the other one",
-            Self::Skipped => "the number of elements that it passes over",
+            Self::Skipped => "the number of elements that it skips",
             Self::Stored => "the stored number",
             Self::Options => "the reply, for which the arguments may have a limit,",
-            Self::Random => "the part of the random names that are taken",
+            Self::Random => "the share of random names already taken",
             Self::Trimmed => "the list, which this file may trim,",
             Self::Limited => "the collection, which a script of this directory limits,",
-            Self::Unclear => return "; allow it if it ends soon, or rehearse it".to_owned(),
+            Self::Unclear => return "; allow it if it ends quickly, or rehearse it".to_owned(),
         };
         format!("; fine while {reason} stays small: allow it, or rehearse it")
     }
@@ -128,7 +129,7 @@ impl ScriptFacts<'_> {
         if is_hash && self.is_called_with(EXPIRES, key, |_| true) {
             return Some(Doubt::Expires);
         }
-        // What a loop has read and removed before says nothing of the others.
+        // The removal of elements that the script has read before says nothing about the others.
         let is_read_before = |trim: ExprId| {
             self.unlimited_reads().any(|other| {
                 let other_key = self.calls.redis(other.id).and_then(|call| call.args.first());
@@ -155,7 +156,7 @@ impl ScriptFacts<'_> {
         if self.is_closed_range(command, &call.args) {
             return Some(Doubt::Range);
         }
-        // The fields of a hash are all that it has.
+        // A hash always has fields, so a plural such as `fields` says nothing about their number.
         let few = |name: &String| is_about(name, FEW) || !is_hash && is_in_plural(name, FEW_IN_PLURAL);
         self.named(read, key, few).map(Doubt::Named)
     }
@@ -165,7 +166,7 @@ impl ScriptFacts<'_> {
         self.doubt_of_read(read).or_else(|| self.is_record(read).then_some(Doubt::Record))
     }
 
-    /// Doubt about `unpack` of the reply of a command that reads without a limit: HGETALL copies a record.
+    /// Doubt about `unpack` of the reply of a command that reads without a limit. With HGETALL it usually copies a record.
     pub(crate) fn doubt_of_unpack(&self, read: ExprId) -> Option<Doubt> {
         let key = self.calls.redis(read)?.args.first().copied()?;
         let is_copy =
@@ -173,7 +174,7 @@ impl ScriptFacts<'_> {
         self.doubt_of_read(read).or_else(|| is_copy().then_some(Doubt::Record))
     }
 
-    /// True for a hash whose key is not constant, if no name says that it has many fields.
+    /// True for a hash whose key is not constant, if no name indicates that it has many fields.
     fn is_record(&self, read: ExprId) -> bool {
         let key = self.calls.redis(read).and_then(|call| call.args.first().copied());
         self.values.extent(read) == Some(Extent::WholeHash)
@@ -182,7 +183,7 @@ impl ScriptFacts<'_> {
             })
     }
 
-    /// Doubt about a loop or a recursion that may take long.
+    /// Doubt about a loop or a recursion that may take a long time.
     pub(crate) fn doubt_of_loop(&self, long: &LongLoop) -> Option<Doubt> {
         match long {
             LongLoop::Collection(reads) => {
@@ -219,7 +220,7 @@ impl ScriptFacts<'_> {
         self.values.is_capped_by_stored(call).then_some(Doubt::Stored)
     }
 
-    /// True for a test of a name in a loop, or a function, that chooses names at random.
+    /// True for a test of a name in a loop or a function that chooses names at random.
     fn tries_random_names(&self, test: ExprId) -> bool {
         let is_random = |call: &ExprId| matches!(self.script.expr(*call), Expr::Call { callee, .. } if self.calls.is_global(*callee, "math.random"));
         let tries = |calls: &[ExprId]| calls.contains(&test) && calls.iter().any(is_random);
@@ -229,7 +230,7 @@ impl ScriptFacts<'_> {
                 || !has_loop() && self.script.functions.iter().any(|(_, function)| tries(&function.calls)))
     }
 
-    /// Doubt about a recursion that may take long: one that takes elements until one of them is valid passes over the others.
+    /// Doubt about a recursion that may take a long time. A recursion that pops elements until one of them is valid skips the others.
     pub(crate) fn doubt_of_recursion(&self, recursion: &Recursion) -> Option<Doubt> {
         match recursion.long {
             LongLoop::Until(reply)
@@ -242,13 +243,13 @@ impl ScriptFacts<'_> {
         }
     }
 
-    /// True if an argument of a call is a reply.
+    /// True if an argument of a call depends on a reply.
     fn passes(&self, call: ExprId, reply: ExprId) -> bool {
         let Expr::Call { args, .. } = self.script.expr(call) else { return false };
         args.iter().any(|arg| self.values.reply_of(*arg, false, |call| call == reply).is_some())
     }
 
-    /// True if one of some commands is called with a key, and its call is accepted.
+    /// True if a command in `list` is called with a key, and `accepts` returns true for the call.
     fn is_called_with(&self, list: &str, key: ExprId, accepts: impl Fn(ExprId) -> bool) -> bool {
         self.calls.all_redis().iter().any(|(id, call)| {
             call.command.as_deref().is_some_and(|command| commands::contains(list, command))
@@ -257,8 +258,8 @@ impl ScriptFacts<'_> {
         })
     }
 
-    /// True for a command that removes a list of elements, which a function that the script does not define has chosen from the
-    /// collection: a part of a script that the program joins.
+    /// True for a command that removes a list of elements that an undefined function has chosen from the collection. Such a function is
+    /// in a part of the script that the program adds.
     fn removes_elsewhere(&self, call: ExprId, key: ExprId) -> bool {
         let args = self.calls.redis(call).map(|call| &call.args[..]).unwrap_or_default();
         let lists = args.iter().filter_map(|arg| self.calls.unpack_args(*arg)?.first());
@@ -272,7 +273,7 @@ impl ScriptFacts<'_> {
         lists.into_iter().any(|list| is_chosen(capacity::value(self.script, *list)))
     }
 
-    /// True for a command that takes a limit, if its last arguments are those of the caller: `unpack(ARGV)`.
+    /// True for a command that accepts a limit, if its last arguments come from the caller: `unpack(ARGV)`.
     fn may_have_a_limit(&self, command: &str, args: &[ExprId]) -> bool {
         let is_unpacked = |arg: &ExprId| {
             self.calls.unpack_args(*arg).is_some() || matches!(self.script.expr(*arg), Expr::Varargs)
@@ -281,8 +282,8 @@ impl ScriptFacts<'_> {
         takes_limit && args.last().is_some_and(is_unpacked)
     }
 
-    /// True for a range of scores, both ends of which the caller or the data give, and for a range of names from one number to another
-    /// one: `t`, `t + 1`.
+    /// True for a range of scores with both ends from the caller or the data, and for a lexicographic range from one number to another:
+    /// `t`, `t + 1`.
     fn is_closed_range(&self, command: &str, args: &[ExprId]) -> bool {
         let [_, one, other, ..] = args else { return false };
         let by = |order: &str| {
@@ -303,7 +304,7 @@ impl ScriptFacts<'_> {
         }
     }
 
-    /// True for a range of scores from a time on that is a given number before another one: `now - 60`, `+inf`.
+    /// True for a range of scores with an open end that begins a given amount before another time: `now - 60`, `+inf`.
     fn is_recent(&self, from: ExprId, to: ExprId) -> bool {
         let is_open = self.calls.constant(to).is_some_and(|text| matches!(text.as_str(), "+inf" | "inf"));
         let is_before = |number: &ExprId| {
@@ -316,7 +317,7 @@ impl ScriptFacts<'_> {
         is_open && self.numbers(from).iter().any(is_before)
     }
 
-    /// True if two texts have numbers in them whose difference is constant.
+    /// True if two strings contain numbers with a constant difference.
     fn is_interval(&self, one: ExprId, other: ExprId) -> bool {
         let (one, other) = (self.numbers(one), self.numbers(other));
         let difference = |(one, other): (&ExprId, &ExprId)| {
@@ -327,8 +328,8 @@ impl ScriptFacts<'_> {
             && differences.is_some_and(|all| all.iter().any(|number| number.abs() >= 1.0))
     }
 
-    /// True for a key with constant text before an element of another collection, which the script reads whole: `'jobs:' .. queue`.
-    /// That finding is about the number of elements; this one is about the size of what each of them has.
+    /// True for a key with constant text before an element of another collection, which the script reads whole: `'jobs:' .. queue`. The
+    /// finding about that read concerns the number of elements; this one concerns the size of the collection of each element.
     fn belongs_to_an_element(&self, key: ExprId) -> bool {
         let mut has_text = false;
         for part in self.parts(key) {
@@ -341,7 +342,7 @@ impl ScriptFacts<'_> {
         false
     }
 
-    /// True if a value is an element of a collection that the script reads whole, or a part of one, wherever it comes from.
+    /// True if a value can only be an element of a collection that the script reads whole, or a part of such an element.
     fn is_element(&self, value: ExprId) -> bool {
         let (mut is_element, mut is_other) = (false, false);
         let is_collection = |source: ExprId| !self.values.collections(source).is_empty();
@@ -376,13 +377,13 @@ impl ScriptFacts<'_> {
         self.is_called_with(capacity::ADDS, key, |_| true)
     }
 
-    /// Parts of a text that are not constant.
+    /// Parts of a string that are not constant.
     fn numbers(&self, text: ExprId) -> Vec<ExprId> {
         let parts = self.parts(text).into_iter();
         parts.filter(|part| self.calls.constant(*part).is_none()).collect()
     }
 
-    /// Parts of a text, from left to right.
+    /// Concatenated parts of a string, from left to right.
     fn parts(&self, text: ExprId) -> Vec<ExprId> {
         let mut parts = Vec::new();
         self.values.follow(capacity::value(self.script, text), |id, next| {
@@ -417,12 +418,12 @@ impl ScriptFacts<'_> {
         is_open
     }
 
-    /// Name of the variables that hold a reply, or of its key, whose last word is one of some.
+    /// Name of a variable that holds a reply, or name in its key, whose last word is in `words`.
     fn telling_name(&self, read: ExprId, key: ExprId, words: &str) -> Option<String> {
         self.named(read, key, |name| is_about(name, words))
     }
 
-    /// First name of the variables that hold a reply, or of its key, that is accepted.
+    /// First accepted name among those of the variables that hold a reply and those in its key.
     fn named(&self, read: ExprId, key: ExprId, accepts: impl Fn(&String) -> bool) -> Option<String> {
         let held = self
             .script
@@ -433,7 +434,7 @@ impl ScriptFacts<'_> {
         held.chain(self.names(key)).find(accepts)
     }
 
-    /// True if a value is a reply, also as a number or with a default.
+    /// True if a value is a reply, possibly converted to a number or with a default.
     fn holds(&self, value: Value, read: ExprId) -> bool {
         let mut next = vec![value.source()];
         while let Some(id) = next.pop() {
@@ -449,7 +450,7 @@ impl ScriptFacts<'_> {
         false
     }
 
-    /// Names in a key: its variables and fields, and the last constant text in it.
+    /// Names in a key: its variables and fields, and the last constant string in it.
     fn names(&self, key: ExprId) -> Vec<String> {
         let mut names = Vec::new();
         let (mut next, mut left) = (vec![key], MAX_VALUES);
@@ -468,7 +469,7 @@ impl ScriptFacts<'_> {
                         names.push(field.clone());
                     }
                 }
-                // The last text says what it is the key of: `prefix .. ':slots'`, `'slots:' .. id`.
+                // The last string describes the contents: `prefix .. ':slots'`, `'slots:' .. id`.
                 Expr::Binary(Binary::Concat, left, right) => match self.script.expr(*right) {
                     Expr::String(text) if text.chars().any(char::is_alphabetic) => names.push(text.clone()),
                     Expr::Binary(Binary::Concat, ..) => next.push(*right),
@@ -485,18 +486,18 @@ impl ScriptFacts<'_> {
     }
 }
 
-/// True if a name has a word that says what is in a collection.
+/// True if a name has a word that describes the contents of a collection.
 pub(super) fn is_telling(name: &str) -> bool {
     telling(&parts(name)).is_some_and(|(word, _)| word.len() >= MIN_WORD)
 }
 
-/// True if the last word of a name that says something is one of some words, also in the plural.
+/// True if the last meaningful word of a name, or its singular, is in `words`.
 fn is_about(name: &str, words: &str) -> bool {
     telling(&parts(name)).is_some_and(|(word, _)| is_form_of_one(&word, words))
 }
 
-/// True if the last word of a name that says something is one of some words in the plural, or its singular before a word that makes it
-/// a plural: `tags`, `tag_ids`.
+/// True if the last meaningful word of a name is one of some plurals, or the singular of one before a word that turns it into a plural:
+/// `tags`, `tag_ids`.
 fn is_in_plural(name: &str, words: &str) -> bool {
     telling(&parts(name)).is_some_and(|(word, next)| {
         let is_plural = next.is_some_and(|next| commands::contains(PLURALS, &next));
@@ -505,16 +506,16 @@ fn is_in_plural(name: &str, words: &str) -> bool {
     })
 }
 
-/// Last word that says something, and the word behind it.
+/// Last meaningful word, and the word after it.
 fn telling(parts: &[String]) -> Option<(String, Option<String>)> {
     let index = parts.iter().rposition(|word| !is_form_of_one(word, KINDS))?;
     let word = parts.get(index)?;
-    // `fieldskey` has two words.
+    // `fieldskey` consists of two words.
     let word = word.strip_suffix("key").filter(|rest| rest.len() > 2).unwrap_or(word);
     Some((word.to_owned(), parts.get(index + 1).cloned()))
 }
 
-/// True if a word, or a form that may be its singular, is one of some words.
+/// True if a word, or a form that may be its singular, is in `words`.
 fn is_form_of_one(word: &str, words: &str) -> bool {
     forms(word).iter().any(|form| commands::contains(words, form))
 }
@@ -549,7 +550,7 @@ mod tests {
     use crate::lint::tests::{assert_clean, findings, severe};
 
     #[test]
-    fn the_last_telling_word_counts() {
+    fn the_last_meaningful_word_of_a_name_decides() {
         for name in [
             "segmentIds",
             "node_keys",
@@ -574,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_small_is_information() {
+    fn findings_about_possibly_small_collections_are_informational() {
         let doubtful = [
             ("redis.call('HMSET', KEYS[2], unpack(redis.call('HGETALL', 'game')))", "unpack-collection"),
             (
@@ -604,7 +605,7 @@ mod tests {
                 "local t = tonumber(ARGV[1]) local first, last = '[' .. tostring(t) .. '|', '(' .. tostring(t + 1) .. '|' return redis.call('ZRANGEBYLEX', KEYS[1], first, last)",
                 "whole-collection-read",
             ),
-            // The script limits it where it adds, which is later.
+            // The script limits the collection where it adds to it, which is later.
             (
                 "redis.call('LPUSH', KEYS[1], ARGV[1]) while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[2]) do redis.call('RPOP', KEYS[1]) end",
                 "unbounded-loop",
@@ -672,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_a_warning() {
+    fn findings_about_growing_collections_are_warnings() {
         for (script, rule) in [
             ("return redis.call('SMEMBERS', 'tag:' .. ARGV[1])", "whole-collection-read"),
             ("return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1] - 60)", "whole-collection-read"),
@@ -724,7 +725,7 @@ mod tests {
                 "redis.call('HMSET', KEYS[2], unpack(redis.call('HGETALL', KEYS[1] .. ':sessions')))",
                 "unpack-collection",
             ),
-            // What is due is removed afterwards.
+            // Elements that are due are removed afterwards.
             (
                 "for _, m in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1])) do redis.call('DEL', m) end redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1]) return redis.call('ZRANGE', KEYS[1], 0, -1)",
                 "whole-collection-read",
@@ -775,7 +776,7 @@ mod tests {
     }
 
     #[test]
-    fn the_collections_of_elements_are_information() {
+    fn findings_about_collections_per_element_are_informational() {
         let near = "for _, node in pairs(redis.call('GEORADIUS', 'nodes', ARGV[1], ARGV[2], 15, 'm')) do for _, w in pairs(redis.call('LRANGE', 'node:' .. node[1] .. ':ways', 0, -1)) do redis.call('GET', w) end end";
         assert_clean(&[near]);
         assert_eq!(findings(near).iter().filter(|(_, rule)| *rule == "loop-over-collection").count(), 2);
@@ -785,7 +786,7 @@ mod tests {
                 "local all = {} for _, n in ipairs(redis.call('SMEMBERS', 'names')) do all[n] = redis.call('LRANGE', 'at:' .. n, 0, -1) end",
                 "loop-over-collection",
             ),
-            // An id that is given, or in a reply with a limit; elements that the script adds; a key that is the element; a name.
+            // An id from the caller, or from a reply with a limit; elements that the script adds; a key that is the element; a name.
             (
                 "local function all(n) return redis.call('LRANGE', 'at:' .. n, 0, -1) end all(ARGV[1]) for _, n in ipairs(redis.call('SMEMBERS', KEYS[1])) do all(n) end",
                 "whole-collection-read",

@@ -12,7 +12,7 @@ pub(crate) struct EntryPoint {
     pub(crate) title: String,
     pub(crate) flags: Flags,
     pub(crate) function: FnId,
-    /// Position of the flags, or where they belong.
+    /// Position of the first line, or of the call that registers the function.
     pub(crate) position: Position,
 }
 
@@ -71,7 +71,7 @@ fn flags_of(facts: &ScriptFacts<'_>, table: ExprId) -> Option<Flags> {
     flags.iter().all(Option::is_some).then_some(Flags::Others)
 }
 
-/// Flags of the functions that a library registers, as far as they are constant, and their positions.
+/// Constant flags of the functions that a library registers, and their positions.
 pub(crate) fn function_flags(facts: &ScriptFacts<'_>) -> Vec<(String, Position)> {
     let mut flags = Vec::new();
     for (_, (expr, _)) in facts.script.exprs.iter() {
@@ -88,11 +88,11 @@ pub(crate) fn function_flags(facts: &ScriptFacts<'_>) -> Vec<(String, Position)>
     flags
 }
 
-/// Table constructor, also one in a variable.
+/// Table constructor, given directly or in a variable.
 struct Table<'a> {
     facts: &'a ScriptFacts<'a>,
     fields: &'a [(Option<ExprId>, ExprId)],
-    /// Expression that the table was found by.
+    /// Expression through which the table was found.
     origin: ExprId,
 }
 
@@ -103,18 +103,18 @@ impl<'a> Table<'a> {
             _ => None,
         });
         let fields = tables.next()?;
-        // More than one constructor: it is not known which of them it is.
+        // If there is more than one constructor, the table is unknown.
         tables.next().is_none().then_some(Self { facts, fields, origin: id })
     }
 
-    /// Value of a field, also one that is assigned later.
+    /// Value of a field, including one that is assigned later.
     fn field(&self, wanted: &str) -> Option<ExprId> {
         let constant = |id: ExprId| self.facts.calls.constant(id);
         let given = self.fields.iter().find(|(key, _)| key.and_then(constant).as_deref() == Some(wanted));
         given.map(|(_, value)| *value).or_else(|| self.facts.script.named_field(self.origin, wanted))
     }
 
-    /// Values, as constants where they are, and their expressions.
+    /// Values: the constant, if the value is one, and the expression.
     fn values(&self) -> impl Iterator<Item = (Option<String>, ExprId)> {
         self.fields.iter().map(|(_, value)| (self.facts.calls.constant(*value), *value))
     }

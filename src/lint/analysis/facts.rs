@@ -19,23 +19,23 @@ use crate::lint::source::syntax::{
 };
 use crate::lua::Position;
 
-/// Number of repetitions of a command that don't matter.
+/// Number of repetitions of a command up to which it is not reported.
 const FEW: f64 = 10.0;
 
 /// Number of elements that Lua's stack holds.
 const STACK: f64 = 8000.0;
 
-/// Position in a collection up to which the way to it does not matter.
+/// Position in a collection up to which the time to reach it does not matter.
 const MAX_NEAR: f64 = 100.0;
 
-/// Loop, or recursion by one of its calls.
+/// Loop, or recursion, which is identified by one of its calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repetition {
     Loop(LoopId),
     Recursion(ExprId),
 }
 
-/// Script and all that is derived from it.
+/// Script and all facts derived from it.
 #[derive(Debug)]
 pub(crate) struct ScriptFacts<'a> {
     pub(crate) script: &'a Script,
@@ -44,17 +44,17 @@ pub(crate) struct ScriptFacts<'a> {
     pub(crate) summaries: Summaries<'a>,
     loops: Arena<LoopId, Option<LongLoop>>,
     pub(crate) recursions: Recursions,
-    /// Loops with a constant number of iterations that take seconds, with the number of empty iterations that take as long.
+    /// Loops with a constant number of iterations that take seconds, each with the number of empty iterations that take as long.
     pub(crate) huge: Vec<(LoopId, f64)>,
-    /// Number of iterations of loops that only a constant ends.
+    /// Numbers of iterations of loops that run a constant number of times.
     iterations: Arena<LoopId, Option<f64>>,
-    /// Constants that the number of iterations of `for` loops is at most.
+    /// Constant upper bounds of the numbers of iterations of `for` loops.
     most: Arena<LoopId, Option<f64>>,
     /// Commands whose reply a loop iterates over, and the first such loop.
     iterated: BTreeMap<ExprId, LoopId>,
-    /// True if the file around a literal trims lists.
+    /// True if the file that contains a literal mentions LTRIM.
     pub(crate) trims_lists: bool,
-    /// Limits of the scripts next to it.
+    /// Limits that neighbouring scripts set.
     limits: Limits,
     /// Keys of the collections that this script limits.
     limited: Vec<ExprId>,
@@ -103,12 +103,12 @@ impl<'a> ScriptFacts<'a> {
         }
     }
 
-    /// Reason for which a loop may take long; `None` if it is bounded, or works on the fields of a hash, which may be a record.
+    /// Reason why a loop may take a long time; `None` if it is bounded, or only processes the fields of a hash, which may be a record.
     pub(crate) fn long(&self, id: LoopId) -> Option<&LongLoop> {
         self.loops.get(id)?.as_ref().filter(|long| !matches!(long, LongLoop::Fields(_)))
     }
 
-    /// Loops that may take long, in the order of the source.
+    /// Loops that may take a long time, in source order.
     pub(crate) fn long_loops(&self) -> impl Iterator<Item = (&Loop, &LongLoop)> {
         self.script.loops.iter().filter_map(|(id, around)| Some((around, self.long(id)?)))
     }
@@ -118,8 +118,8 @@ impl<'a> ScriptFacts<'a> {
         around.calls.iter().any(|call| self.summaries.call(*call).write.is_some())
     }
 
-    /// Commands that read without a limit, in the order of the source, and the loop over the reply. KEYS is left out: it reads
-    /// keys, not a collection.
+    /// Commands that read without a limit, in source order, each with the loop over its reply. KEYS is left out because it reads keys,
+    /// not a collection.
     pub(crate) fn unlimited_reads(&self) -> impl Iterator<Item = UnlimitedRead<'_>> {
         self.calls.all_redis().into_iter().filter_map(|(id, call)| {
             let command = call.command.as_deref().filter(|command| *command != "KEYS")?;
@@ -128,8 +128,8 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// Commands whose duration grows with their collection and which a loop or a recursion repeats, in the order of the source, and
-    /// the repetition. A loop over KEYS that calls the command with each key is left out, and so are commands that read a whole
+    /// Commands whose duration grows with their collection and that a loop or a recursion repeats, in source order, each with the
+    /// repetition. Commands that a loop calls with each key in KEYS or ARGV are left out, and so are commands that read a whole
     /// collection.
     pub(crate) fn linear_in_loops(&self) -> impl Iterator<Item = (ExprId, &str, Repetition)> {
         let repeated = self.repeated();
@@ -148,7 +148,7 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// True for LPOS with MAXLEN, and for LREM of an element that the script has read at the end of the list at which LREM begins.
+    /// True for LPOS with MAXLEN, and for LREM of an element that the script has read from the end of the list where LREM begins.
     fn is_short_search(&self, command: &str, args: &[ExprId]) -> bool {
         let is_option =
             |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("MAXLEN"));
@@ -186,7 +186,7 @@ impl<'a> ScriptFacts<'a> {
         !reads.is_empty() && reads.into_iter().all(begins_there)
     }
 
-    /// True for LREM of an element that the script has just pushed, or moved, to the end at which LREM begins.
+    /// True for LREM of an element that the script has just pushed or moved to the end of the list where LREM begins.
     fn is_at_the_end(&self, lrem: ExprId, command: &str, args: &[ExprId]) -> bool {
         let ("LREM", [key, count, element]) = (command, args) else { return false };
         let push = match Sum::of(self.script, *count).number() {
@@ -224,7 +224,7 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// True if a call comes after another one on every path through some statements; `None` if they don't contain the call.
+    /// True if `call` comes after `first` on every path through the statements; `None` if they do not contain `call`.
     fn comes_after(&self, statements: &[Statement], first: ExprId, call: ExprId) -> Option<bool> {
         let mut is_first = false;
         for statement in statements {
@@ -260,7 +260,7 @@ impl<'a> ScriptFacts<'a> {
         }
     }
 
-    /// True if a command goes through its collection up to a position that differs from repetition to repetition.
+    /// True if a command traverses its collection up to a position that differs between repetitions.
     fn is_far(&self, command: &str, args: &[ExprId], repetition: Repetition) -> bool {
         let is_limit =
             |arg: &ExprId| self.calls.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("LIMIT"));
@@ -275,7 +275,7 @@ impl<'a> ScriptFacts<'a> {
         {
             return false;
         }
-        // A page of many elements takes more time than the way to it.
+        // Reading a page of many elements takes longer than reaching it.
         let is_page = match command {
             "LINDEX" | "LSET" | "LTRIM" => false,
             "LRANGE" => args.get(2).is_none_or(|last| {
@@ -287,11 +287,11 @@ impl<'a> ScriptFacts<'a> {
                 .and_then(|limit| args.get(limit + 2))
                 .is_none_or(|count| Sum::of(self.script, *count).number().is_none_or(|count| count >= FEW)),
         };
-        // The ends of a list are found at once, and any other position is far.
+        // The ends of a list are found immediately; any other position is far.
         !is_page && (matches!(command, "LINDEX" | "LSET") || self.moves(position, repetition))
     }
 
-    /// True if this script, or one next to it, limits the collection of a command.
+    /// True if this script or a neighbouring one limits the collection of a command.
     pub(crate) fn is_limited(&self, call: ExprId) -> bool {
         let call = self
             .calls
@@ -302,7 +302,7 @@ impl<'a> ScriptFacts<'a> {
             || self.limited.iter().any(|other| capacity::is_same_key(self.script, *other, *key))
     }
 
-    /// True if a position is the length of the list, or little less: `LLEN - 1`.
+    /// True if a position is close to the length of the list: `LLEN - 1`.
     fn is_near_the_end(&self, position: ExprId, args: &[ExprId]) -> bool {
         let is_length = |id: ExprId| {
             self.calls.redis(id).is_some_and(|call| {
@@ -323,12 +323,12 @@ impl<'a> ScriptFacts<'a> {
             && (is_length(value) || !values.is_empty() && values.iter().all(|value| holds_length(*value)))
     }
 
-    /// Constant that the number of iterations of a loop is at most.
+    /// Constant upper bound of the number of iterations of a loop.
     fn most_iterations(&self, id: LoopId) -> Option<f64> {
         self.most.get(id).copied().flatten().or_else(|| self.iterations.get(id).copied().flatten())
     }
 
-    /// True if a number counts the iterations of a loop that has few.
+    /// True if a position depends only on the counter of a loop with few iterations.
     fn is_near(&self, position: ExprId, repetition: Repetition) -> bool {
         let Repetition::Loop(id) = repetition else { return false };
         let variable = self.script.loops.get(id).map(|around| around.first_variable);
@@ -339,7 +339,7 @@ impl<'a> ScriptFacts<'a> {
             })
     }
 
-    /// True if a number depends on the variable of a loop, on one that the loop assigns, or on a parameter of a recursion.
+    /// True if a number depends on the variable of a loop, on a variable that the loop assigns, or on a parameter of a recursion.
     fn moves(&self, number: ExprId, repetition: Repetition) -> bool {
         let is_moved = |variable: VarId| match repetition {
             Repetition::Loop(id) => self.script.loops.get(id).is_some_and(|around| {
@@ -369,7 +369,7 @@ impl<'a> ScriptFacts<'a> {
         moves
     }
 
-    /// Calls that a loop or a recursion repeats more than [`FEW`] times, also in functions that the loop calls.
+    /// Calls that a loop or a recursion repeats more than [`FEW`] times, including calls in functions that the loop calls.
     fn repeated(&self) -> HashMap<ExprId, Repetition> {
         let mut repeated = HashMap::new();
         let mut next = Vec::new();
@@ -402,7 +402,8 @@ impl<'a> ScriptFacts<'a> {
         repeated
     }
 
-    /// True if the key of a command has an element of KEYS or ARGV in it that a loop iterates over: each iteration has another key.
+    /// True if the key of a command contains an element of KEYS or ARGV that a loop iterates over, so that each iteration uses a
+    /// different key.
     fn is_key_of_loop(&self, args: &[ExprId]) -> bool {
         let Some(key) = args.first() else { return false };
         let is_given = |id: ExprId| {
@@ -432,7 +433,8 @@ impl<'a> ScriptFacts<'a> {
         is_element
     }
 
-    /// Commands whose replies are copied to a list: loops that iterate over them add elements to it, and never begin it anew.
+    /// Commands whose replies are copied to a list: loops over the replies add elements to the list, and never replace it with a new
+    /// one.
     pub(crate) fn copied_to(&self, list: ExprId) -> Vec<ExprId> {
         let Expr::Variable(list) = self.script.expr(list) else { return Vec::new() };
         let begins_anew = |around: &Loop| {
@@ -449,8 +451,8 @@ impl<'a> ScriptFacts<'a> {
         reads.collect()
     }
 
-    /// True if a call happens only where a list has fewer elements than Lua's stack holds; if the list is a parameter, only where the
-    /// arguments have.
+    /// True if a call runs only if a list has fewer elements than Lua's stack holds. If the list is a parameter, this must be true of
+    /// the arguments.
     pub(crate) fn is_short_list(&self, call: ExprId, list: ExprId) -> bool {
         let is_guarded = |call: ExprId, list: ExprId| {
             self.script.guards.get(&call).is_some_and(|guard| self.limits_length(*guard, list))
@@ -474,7 +476,7 @@ impl<'a> ScriptFacts<'a> {
         })
     }
 
-    /// True if a condition holds only where a list has fewer elements than Lua's stack holds.
+    /// True if a condition implies that a list has fewer elements than Lua's stack holds.
     fn limits_length(&self, condition: ExprId, list: ExprId) -> bool {
         let (small, large) = match self.script.expr(condition) {
             Expr::Binary(Binary::And, left, right) => {
@@ -499,6 +501,6 @@ pub(crate) struct UnlimitedRead<'a> {
     pub(crate) id: ExprId,
     pub(crate) command: &'a str,
     pub(crate) extent: Extent,
-    /// Loop that iterates over the reply.
+    /// Loop that iterates over the reply, if there is one.
     pub(crate) iterated_by: Option<&'a Loop>,
 }

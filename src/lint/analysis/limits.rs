@@ -1,4 +1,4 @@
-//! Keys of the collections that a script keeps below a limit, by names that other scripts may use for them, too.
+//! Keys of the collections that a script keeps below a limit, by names that other scripts may also use for them.
 
 use std::rc::Rc;
 
@@ -13,26 +13,26 @@ use crate::lint::source::syntax::{Binary, Expr, ExprId, Script};
 /// Maximum number of parts of a key.
 const MAX_PARTS: usize = 16;
 
-/// Maximum number of keys of some scripts.
+/// Maximum number of keys of a group of scripts.
 const MAX_KEYS: usize = 1000;
 
-/// Commands without which a script has no limit.
+/// Commands and options; a script without any of them has no limit.
 const MARKS: [&str; 8] = ["hlen", "llen", "ltrim", "maxlen", "scard", "xlen", "zcard", "zremrangebyrank"];
 
 /// Keys of collections that have a limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits(Vec<KeyName>);
 
-/// Name of a key. Two of them are the same if their patterns are, or, where one has none, if their variables are.
+/// Name of a key. Two names are the same if their patterns are equal or, if one of them has no pattern, if their variables are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyName {
-    /// Constant parts of the key, and `*` for others: `jobs:*`.
+    /// Constant parts of the key, with `*` for the others: `jobs:*`.
     pattern: Option<String>,
     /// Name of its variable or parameter.
     variable: Option<String>,
 }
 
-/// True if a source, which may be in another language, has a command without which there is no limit.
+/// True if a source, which may be in another language, may have a limit.
 pub(crate) fn may_have(source: &str) -> bool {
     let source = source.to_ascii_lowercase();
     MARKS.iter().any(|mark| source.contains(mark))
@@ -58,7 +58,7 @@ impl Limits {
         }
     }
 
-    /// True if a key has the name of one with a limit.
+    /// True if a key has the same name as a key with a limit.
     pub(crate) fn has(&self, script: &Script, key: ExprId) -> bool {
         !self.0.is_empty()
             && KeyName::of(script, key).is_some_and(|name| self.0.iter().any(|other| other.is_same(&name)))
@@ -66,7 +66,7 @@ impl Limits {
 }
 
 impl KeyName {
-    /// Name of a key, if there is one that tells it from others.
+    /// Name of a key, if it distinguishes the key from others.
     fn of(script: &Script, key: ExprId) -> Option<Self> {
         let pattern = pattern(script, key).filter(|pattern| pattern.contains(char::is_alphabetic));
         let variable = variable(script, key).filter(|name| doubt::is_telling(name)).map(ToOwned::to_owned);
@@ -81,7 +81,7 @@ impl KeyName {
     }
 }
 
-/// Constant parts of a key, and `*` for others.
+/// Constant parts of a key, with `*` for the others.
 fn pattern(script: &Script, key: ExprId) -> Option<String> {
     let mut pattern = String::new();
     let mut next = vec![key];
@@ -96,7 +96,7 @@ fn pattern(script: &Script, key: ExprId) -> Option<String> {
     None
 }
 
-/// Name of the variable, or of the field, that a key is.
+/// Name of the variable or field that a key comes from.
 fn variable(script: &Script, key: ExprId) -> Option<&str> {
     match script.expr(key) {
         Expr::Variable(variable) => Some(script.variables.get(*variable)?.name.as_str()),
@@ -112,7 +112,7 @@ fn variable(script: &Script, key: ExprId) -> Option<&str> {
 mod tests {
     use crate::lint::{Limits, Severity, limits, lint};
 
-    /// True if one script makes a finding of another one doubtful.
+    /// True if the limits of `neighbour` lower the findings in `script` to information.
     fn is_limited_by(script: &str, neighbour: &str) -> bool {
         let is_reported = |limits: &Limits| {
             let (findings, _) = lint("a.lua", script, limits, &[]);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_another_script_makes_a_read_doubtful() {
+    fn a_limit_in_another_script_downgrades_an_unlimited_read() {
         for (script, neighbour) in [
             (
                 "return redis.call('LRANGE', 'log:' .. KEYS[1], 0, -1)",
@@ -162,12 +162,12 @@ mod tests {
                 "local prefix = KEYS[1] return redis.call('LRANGE', prefix .. ':' .. ARGV[1], 0, -1)",
                 "local log = ARGV[1] .. ':' .. ARGV[2] redis.call('LPUSH', log, 1) redis.call('LTRIM', log, 0, 99)",
             ),
-            // A name of anything.
+            // A name that may be used for anything.
             (
                 "local list_key = KEYS[1] return redis.call('LRANGE', list_key, 0, -1)",
                 "local list_key = KEYS[1] redis.call('LPUSH', list_key, 1) redis.call('LTRIM', list_key, 0, 99)",
             ),
-            // It adds nothing.
+            // The neighbour adds nothing.
             ("return redis.call('LRANGE', 'log', 0, -1)", "redis.call('LTRIM', 'log', 0, 99)"),
             // No limit.
             (

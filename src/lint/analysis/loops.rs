@@ -1,4 +1,4 @@
-//! Loops that may take long.
+//! Loops that may take a long time.
 
 use std::collections::HashSet;
 
@@ -11,43 +11,43 @@ use crate::lint::source::syntax::{
     Binary, Comparison, Expr, ExprId, Loop, LoopKind, Script, Statement, Unary, Value, VarId,
 };
 
-/// Number of iterations that take about a second, if they do nothing.
+/// Number of empty iterations that take about a second.
 pub(crate) const ITERATIONS_PER_SECOND: f64 = 1e8;
 
-/// Time of a command, in iterations that do nothing.
+/// Duration of a command, in empty iterations.
 pub(crate) const COMMAND: f64 = 50.0;
 
 /// Functions that multiply or divide a number.
 const SHIFTS: [&str; 3] = ["bit.arshift", "bit.lshift", "bit.rshift"];
 
-/// Functions that return a part of a text.
+/// Functions that return a part of a string.
 const PARTS: [&str; 3] = ["gsub", "match", "sub"];
 
-/// Reason for which a loop may take long.
+/// Reason why a loop may take a long time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LongLoop {
     /// Nothing ends it.
     Endless(Endless),
     /// It repeats a command of the SCAN family until the cursor is 0.
     Scan(ExprId),
-    /// It iterates over replies without a limit, of these commands.
+    /// It iterates over replies of these commands, which read without a limit.
     Collection(Vec<ExprId>),
-    /// It iterates over all fields of hashes, which these commands read, and calls no commands. Most such hashes are records.
+    /// It iterates over all fields of the hashes that these commands read, and calls no commands. Most such hashes are records.
     Fields(Vec<ExprId>),
-    /// A reply is its number of iterations.
+    /// Its number of iterations is a reply.
     Count(ExprId),
-    /// The time since a reply, or the difference to it, is its number of iterations.
+    /// Its number of iterations is the difference between a number and a reply, such as the time since a stored one.
     Elapsed(ExprId),
-    /// It ends at a certain reply.
+    /// It ends only at a certain reply.
     Until(ExprId),
     /// It calls commands, and no counter with a limit ends it.
     Unbounded,
 }
 
-/// Reason for which a loop or a recursion never ends.
+/// Reason why a loop or a recursion never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endless {
-    /// It has no end.
+    /// It has no exit.
     NoEnd,
     /// Its conditions depend on nothing that it changes.
     Unchanged,
@@ -59,14 +59,14 @@ pub(crate) enum Endless {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
     pub(super) condition: ExprId,
-    /// Truth of the condition with which the loop ends.
+    /// Value of the condition that ends the loop.
     pub(super) ends_when: bool,
 }
 
-/// Bound of the number of iterations.
+/// Bound on the number of iterations.
 #[derive(Debug)]
 enum Bound {
-    /// Number.
+    /// Constant number.
     Constant(f64),
     /// Independent of the data.
     Fixed,
@@ -85,7 +85,7 @@ pub(super) enum Step {
     Scaled,
 }
 
-/// Decides about the loops of a script.
+/// Analysis of the loops of a script.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoopAnalysis<'a> {
     pub(crate) calls: &'a Calls<'a>,
@@ -98,7 +98,7 @@ impl LoopAnalysis<'_> {
         self.calls.script
     }
 
-    /// Reason for which a loop may take long; `None` if it is bounded.
+    /// Reason why a loop may take a long time; `None` if it is bounded.
     pub(crate) fn analyse(&self, around: &Loop) -> Option<LongLoop> {
         if around.exits.contains(&None) || self.always_exits(around) {
             return None;
@@ -142,7 +142,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True if both branches of an `if` leave a loop.
+    /// True if both branches of an `if` exit a loop.
     fn always_exits(&self, around: &Loop) -> bool {
         let exits = || around.exits.iter().flatten();
         let is_negation = |exit: &ExprId| match self.script().expr(*exit) {
@@ -152,7 +152,7 @@ impl LoopAnalysis<'_> {
         exits().any(is_negation)
     }
 
-    /// Reason for which a loop over replies without a limit may take long.
+    /// Reason why a loop over replies without a limit may take a long time.
     fn over(&self, around: &Loop, mut reads: Vec<ExprId>) -> Option<LongLoop> {
         reads.retain(|read| !self.values.is_checked(*read) && !self.converts(around, *read));
         let (fields, elements): (Vec<ExprId>, Vec<ExprId>) =
@@ -164,8 +164,8 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True if a loop over the fields of a hash calls no command but HDEL of this hash, and the script names no hash by a constant,
-    /// which is one for all.
+    /// True if a loop over the fields of a hash calls no command except HDEL on this hash, and the key of the hash is not constant. A
+    /// constant key means a single hash for all data.
     fn only_looks_at_fields(&self, around: &Loop, read: ExprId) -> bool {
         let key = self.calls.redis(read).and_then(|call| call.args.first().copied());
         let Some(key) = key.filter(|_| self.values.extent(read) == Some(Extent::WholeHash)) else {
@@ -182,8 +182,8 @@ impl LoopAnalysis<'_> {
         self.calls.constant(key).is_none() && around.calls.iter().all(|call| is_light(*call))
     }
 
-    /// True if the hash that HGETALL reads is an object with few fields: the script compares their names with constants, or a loop only
-    /// copies the reply to a table.
+    /// True if the hash that HGETALL reads is an object with few fields: the script compares their names with constants, or the loop
+    /// only copies the reply to a table.
     fn converts(&self, around: &Loop, read: ExprId) -> bool {
         let is_plain = |statement: &Statement| match statement {
             Statement::Call(call) => {
@@ -201,7 +201,7 @@ impl LoopAnalysis<'_> {
         self.calls.command(read) == "HGETALL" && (copies() || self.has_named_fields(read))
     }
 
-    /// True if a script compares an element of the reply of a command with a constant text.
+    /// True if a script compares an element of the reply of a command with a constant string.
     fn has_named_fields(&self, read: ExprId) -> bool {
         let script = self.script();
         let is_element = |id: ExprId| {
@@ -225,7 +225,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True for an element of a table, also as a number or a text.
+    /// True for an element of a table, possibly converted to a number or a string.
     fn is_element(&self, id: ExprId) -> bool {
         match self.script().expr(id) {
             Expr::Index { .. } => true,
@@ -239,7 +239,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// Constant that the number of iterations of a `for` loop is at most.
+    /// Constant upper bound of the number of iterations of a `for` loop.
     pub(crate) fn at_most(&self, around: &Loop) -> Option<f64> {
         match self.numeric(around) {
             Some(Bound::Constant(iterations)) => Some(iterations),
@@ -247,7 +247,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// Number of iterations of a loop that only a constant ends.
+    /// Number of iterations of a loop that runs a constant number of times.
     pub(crate) fn iterations(&self, around: &Loop) -> Option<f64> {
         let ends = self.ends(around, self.never_ends(around));
         let bound = match (around.kind, &ends[..]) {
@@ -273,7 +273,7 @@ impl LoopAnalysis<'_> {
         around.calls.iter().any(|call| self.summaries.call(*call).calls)
     }
 
-    /// True if the condition of a loop doesn't end it.
+    /// True if the condition of a loop never ends it.
     fn never_ends(&self, around: &Loop) -> bool {
         let (condition, is_while) = match around.kind {
             LoopKind::While(condition) => (condition, true),
@@ -286,7 +286,7 @@ impl LoopAnalysis<'_> {
         self.truth(around, condition).is_some_and(|truth| truth == is_while)
     }
 
-    /// True or false if a condition is constant.
+    /// Value of a condition, if it is constant.
     pub(super) fn truth(&self, around: &Loop, condition: ExprId) -> Option<bool> {
         let script = self.script();
         let (mut condition, mut expected) = (condition, true);
@@ -318,7 +318,7 @@ impl LoopAnalysis<'_> {
         Some(truth == expected)
     }
 
-    /// Conditions, each of which alone ends a loop.
+    /// Conditions, each of which ends a loop on its own.
     fn ends(&self, around: &Loop, never_ends: bool) -> Vec<End> {
         let end = |ends_when: bool| {
             move |(condition, is_negated): (ExprId, bool)| End {
@@ -343,7 +343,7 @@ impl LoopAnalysis<'_> {
         ends
     }
 
-    /// Conditions on which a loop sets a flag that ends it: `done = n >= 10`, `if n >= 10 then done = true end`.
+    /// Conditions under which a loop sets a flag that ends it: `done = n >= 10`, `if n >= 10 then done = true end`.
     fn flagged(&self, around: &Loop, end: End) -> Vec<End> {
         let script = self.script();
         let Some(flag) = script.variable(end.condition).filter(|flag| *flag < around.first_variable) else {
@@ -378,7 +378,7 @@ impl LoopAnalysis<'_> {
         if self.moves_away(around, end) {
             return false;
         }
-        // `repeat … until true` runs once, and `break` in it continues the loop around it.
+        // `repeat … until true` runs once, and a `break` in it continues the enclosing loop.
         if self.truth(around, end.condition) == Some(end.ends_when) {
             return true;
         }
@@ -396,7 +396,8 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True for a condition on the length of a table from which each iteration removes an element, if it is no reply without a limit.
+    /// True for a condition on the length of a table from which each iteration removes an element, if the table is not a reply without
+    /// a limit.
     fn is_consumed(&self, around: &Loop, end: ExprId) -> bool {
         let script = self.script();
         let sides = match script.expr(end) {
@@ -446,7 +447,8 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True for a condition on a text, or its length, of which each iteration leaves a part: `path = path:match('/(.*)')`.
+    /// True for a condition on a string, or its length, if each iteration replaces the string with a part of it:
+    /// `path = path:match('/(.*)')`.
     fn is_cut(&self, around: &Loop, end: ExprId) -> bool {
         let script = self.script();
         let sides = match script.expr(end) {
@@ -479,8 +481,8 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True for a condition that is true where a list, to which the loop adds elements, is longer than a limit which does not depend on
-    /// the data: `while #batch < ARGV[1]`.
+    /// True for a condition that ends the loop when a list to which it adds elements reaches a limit that does not depend on the data:
+    /// `while #batch < ARGV[1]`.
     fn is_filled(&self, around: &Loop, end: End) -> bool {
         let script = self.script();
         self.sides(end).into_iter().any(|(side, limit, ending)| {
@@ -497,7 +499,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True if a loop, or a function that it calls, adds elements to a list that is older than the loop.
+    /// True if a loop, or a function that it calls, adds elements to a list that is declared before the loop.
     fn grows(&self, around: &Loop, list: VarId) -> bool {
         let script = self.script();
         let in_function = |call: &ExprId| {
@@ -512,7 +514,7 @@ impl LoopAnalysis<'_> {
         around.grows(list) || list < around.first_variable && around.calls.iter().any(in_function)
     }
 
-    /// Reason for which a loop that ends at one of some conditions may take long.
+    /// Reason why a loop that ends at one of several conditions may take a long time.
     fn ended(&self, around: &Loop, ends: &[End]) -> Option<LongLoop> {
         let scan = around.own_calls.iter().find_map(|call| self.summaries.call(*call).scan);
         if let Some(scan) = scan {
@@ -528,7 +530,7 @@ impl LoopAnalysis<'_> {
                 Bound::Fixed => {}
             }
         }
-        // A constant number of iterations is another finding. A loop without commands works on data in memory.
+        // A constant number of iterations is a different finding. A loop without commands processes data in memory.
         let is_other = is_constant && ends.len() == 1;
         (self.calls_commands(around) && !is_other)
             .then(|| {
@@ -542,7 +544,7 @@ impl LoopAnalysis<'_> {
             .flatten()
     }
 
-    /// Command whose reply decides where a function, which a condition calls, returns.
+    /// Command whose reply determines where a function that a condition calls returns.
     fn decides(&self, condition: ExprId) -> Option<ExprId> {
         let Expr::Call { callee, .. } = self.script().expr(condition) else { return None };
         let functions = self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
@@ -550,8 +552,8 @@ impl LoopAnalysis<'_> {
         guards.find_map(|guard| self.values.reply(*guard, true))
     }
 
-    /// Operands of nested operators of the same kind, also of those that a `not` makes the same, and true for those that are negated.
-    /// Comparisons are without their `not`.
+    /// Operands of nested uses of the same operator, including those that a `not` turns into it, each with true if it is negated. The
+    /// operands are returned without their `not`.
     pub(super) fn parts(&self, id: ExprId, operator: Binary) -> Vec<(ExprId, bool)> {
         let (mut next, mut parts) = (vec![(id, operator, false)], Vec::new());
         // A function may call itself in the condition that it returns.
@@ -575,7 +577,8 @@ impl LoopAnalysis<'_> {
         parts
     }
 
-    /// Condition that is the only value of a variable, or that a function with one `return` returns.
+    /// Condition that is the only value of a variable, or that a function with a single `return` returns; otherwise the expression
+    /// itself.
     fn condition(&self, id: ExprId) -> ExprId {
         let script = self.script();
         let value = match script.expr(id) {
@@ -600,7 +603,7 @@ impl LoopAnalysis<'_> {
         self.values.is_given(end)
     }
 
-    /// Bound of a `for` loop that counts.
+    /// Bound of a numeric `for` loop.
     fn numeric(&self, around: &Loop) -> Option<Bound> {
         let LoopKind::Numeric { start, end, step } = around.kind else { return None };
         let step = step.map_or(Some(1.0), |step| Sum::of(self.script(), step).number());
@@ -628,11 +631,11 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// Bound of the difference of two numbers.
+    /// Bound on the difference between two numbers.
     fn span(&self, high: ExprId, low: Option<ExprId>) -> Bound {
         let script = self.script();
         let mut lowest = low.map_or_else(|| vec![Sum::default()], |low| self.sums(low, "math.max"));
-        // What is left of a limit is not negative: `limit - LLEN`.
+        // The rest of a limit is not negative: `limit - LLEN`.
         if lowest.iter().any(|low| self.is_rest(low)) {
             lowest.push(Sum::default());
         }
@@ -648,7 +651,7 @@ impl LoopAnalysis<'_> {
         bound.unwrap_or(Bound::Fixed)
     }
 
-    /// True for a limit that does not depend on the data, minus the size of something.
+    /// True for a limit that does not depend on the data, minus a size.
     fn is_rest(&self, sum: &Sum) -> bool {
         let (taken, limits): (Vec<_>, Vec<_>) = sum.terms.iter().partition(|(factor, _)| *factor < 0.0);
         let is_size =
@@ -660,7 +663,7 @@ impl LoopAnalysis<'_> {
             && taken.iter().all(|(_, value)| is_size(*value))
     }
 
-    /// Sums that a number is, and those that it is at most or at least because of `math.min` or `math.max` in it.
+    /// Sum that a number is, and sums that are upper or lower bounds of it because it contains `math.min` or `math.max`.
     fn sums(&self, number: ExprId, function: &str) -> Vec<Sum> {
         let script = self.script();
         let sum = Sum::of(script, number);
@@ -700,8 +703,8 @@ impl LoopAnalysis<'_> {
         alternatives
     }
 
-    /// Bound of a sum. A constant minus something is bounded, and so is anything minus the size of a collection; but the time
-    /// since a stored one grows.
+    /// Bound on a sum. A constant minus something is bounded, and so is anything minus the size of a collection, but the time since a
+    /// stored time grows.
     fn growth(&self, sum: &Sum) -> Bound {
         if let Some(number) = sum.number() {
             return Bound::Constant(number);
@@ -719,12 +722,12 @@ impl LoopAnalysis<'_> {
         long.next().map_or(Bound::Fixed, Bound::Data)
     }
 
-    /// True if a command replies with the size of something.
+    /// True if a command replies with a size.
     fn is_size(&self, call: ExprId) -> bool {
         commands::is_size(self.calls.command(call))
     }
 
-    /// Loop with as many iterations as a number, if the number grows with the data.
+    /// Reason why a loop with this number of iterations may take a long time; `None` if the number does not grow with the data.
     fn data(&self, number: ExprId) -> Option<LongLoop> {
         let reads = self.values.sizes(number);
         if reads.is_empty() {
@@ -735,7 +738,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// Bound of a comparison of a counter of the loop.
+    /// Bound from the comparison of a counter of the loop with a limit.
     fn counted(&self, around: &Loop, end: ExprId) -> Option<Bound> {
         let Expr::Binary(Binary::Compare(_), left, right) = self.script().expr(end) else { return None };
         if self.is_halved(around, *left) || self.is_halved(around, *right) {
@@ -756,7 +759,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// Bound of the number of steps that a counter takes to a limit.
+    /// Bound on the number of steps that a counter takes to reach a limit.
     fn distance(&self, around: &Loop, counter: VarId, side: ExprId, limit: ExprId) -> Bound {
         let script = self.script();
         let steps: Vec<(Step, Option<f64>)> = self.steps_of(around, counter);
@@ -765,7 +768,7 @@ impl LoopAnalysis<'_> {
         }
         let mut rest = Sum::with(script, side, counter);
         let Some(factor) = rest.take(script, counter) else {
-            // The counter is a part of another variable.
+            // The side depends on the counter through another variable.
             return [limit, side].into_iter().find_map(|id| self.data(id)).map_or(Bound::Fixed, Bound::Data);
         };
         let in_loop: Vec<Value> =
@@ -803,8 +806,8 @@ impl LoopAnalysis<'_> {
         bounds.into_iter().reduce(larger).unwrap_or(Bound::Fixed)
     }
 
-    /// True if the start of a counter is computed from a reply that something else in a comparison depends on, too, as in
-    /// `i = math.ceil((1 - n) / rate) while n + i * rate < 1`: it is mostly near the limit.
+    /// True if the start of a counter is computed from a reply that another part of the comparison also depends on, as in
+    /// `i = math.ceil((1 - n) / rate) while n + i * rate < 1`. Such a start is usually near the limit.
     fn begins_near(&self, around: &Loop, counter: VarId, sides: [ExprId; 2], reply: ExprId) -> bool {
         let script = self.script();
         let is_start = |value: &&Value| !around.assigned.contains(&(counter, **value));
@@ -873,7 +876,7 @@ impl LoopAnalysis<'_> {
         self.step(id, variable).map(|(step, _)| step == Step::Down)
     }
 
-    /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added.
+    /// Step of an expression that adds to a variable, subtracts from it or scales it, and the constant that is added or subtracted.
     pub(super) fn step(&self, id: ExprId, variable: VarId) -> Option<(Step, Option<f64>)> {
         let script = self.script();
         let is_variable = |id: ExprId| script.variable(id) == Some(variable);
@@ -918,7 +921,7 @@ impl LoopAnalysis<'_> {
         }
     }
 
-    /// True for the beginning of the next part: `last + 1`, where `last = math.min(first + 99, n)`.
+    /// True for the start of the next slice: `last + 1`, where `last = math.min(first + 99, n)`.
     fn is_next_part(&self, id: ExprId, variable: VarId) -> bool {
         let script = self.script();
         let is_ahead = |id: ExprId| {
@@ -934,7 +937,7 @@ impl LoopAnalysis<'_> {
             && args.iter().any(|arg| is_ahead(*arg))
     }
 
-    /// Step of calls of functions that all return a variable, which is their argument, incremented or decremented.
+    /// Step of a call of functions that all return their argument, which is the variable, incremented or decremented.
     fn returned_step(&self, id: ExprId, variable: VarId) -> Option<Step> {
         let script = self.script();
         let Expr::Call { callee, args } = script.expr(id) else { return None };
@@ -983,7 +986,7 @@ impl LoopAnalysis<'_> {
     }
 }
 
-/// True for a comparison, and for what `and`, `or` and `not` make of others.
+/// True for a comparison, and for a combination of conditions with `and`, `or` and `not`.
 fn is_condition(script: &Script, id: ExprId) -> bool {
     matches!(
         script.expr(id),

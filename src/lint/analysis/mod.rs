@@ -1,4 +1,4 @@
-//! Syntax tree → facts: calls of commands, origins of values, effects of functions, long loops.
+//! Facts derived from the syntax tree: command calls, origins of values, effects of functions, long loops.
 
 mod built;
 pub(crate) mod calls;

@@ -1,10 +1,10 @@
-//! Numbers as sums: a constant and multiples of values that are not known.
+//! Numbers as sums of a constant and multiples of unknown values.
 //!
-//! The difference of two such sums tells a window (`n` to `n + 9`) from a range that grows with the data (1 to `n`).
+//! The difference between two such sums distinguishes a window (`n` to `n + 9`) from a range that grows with the data (1 to `n`).
 
 use crate::lint::source::syntax::{Binary, Expr, ExprId, Script, Unary, Value, VarId};
 
-/// Maximum depth of an expression that is taken apart.
+/// Maximum depth of an expression that is decomposed.
 const MAX_DEPTH: usize = 16;
 
 /// Maximum number of unknown values in a sum.
@@ -30,12 +30,12 @@ impl Sum {
         Self { constant: 0.0, terms: vec![(1.0, value)] }
     }
 
-    /// Takes a number apart.
+    /// Decomposes a number.
     pub(super) fn of(script: &Script, number: ExprId) -> Self {
         Self::within(script, number, None, MAX_DEPTH)
     }
 
-    /// Takes a number apart, but not the value of a variable.
+    /// Decomposes a number, but keeps `variable` as a term.
     pub(super) fn with(script: &Script, number: ExprId, variable: VarId) -> Self {
         Self::within(script, number, Some(variable), MAX_DEPTH)
     }
@@ -55,14 +55,14 @@ impl Sum {
         self
     }
 
-    /// Removes the multiple of a variable, and returns its factor.
+    /// Removes the term of a variable, and returns its factor.
     pub(super) fn take(&mut self, script: &Script, variable: VarId) -> Option<f64> {
         let is_variable = |(_, value): &(f64, ExprId)| script.variable(*value) == Some(variable);
         let index = self.terms.iter().position(is_variable)?;
         Some(self.terms.swap_remove(index).0)
     }
 
-    /// Number, if nothing in it is unknown.
+    /// Value of the sum, if it has no unknown terms.
     pub(super) fn number(&self) -> Option<f64> {
         self.terms.is_empty().then_some(self.constant)
     }
@@ -99,7 +99,7 @@ impl Sum {
             Expr::Binary(Binary::Power, base, exponent) => {
                 Self::constant(of(*base).number()?.powf(of(*exponent).number()?))
             }
-            // The constant is there for the case that there is no value.
+            // The constant is a default for a missing value.
             Expr::Binary(Binary::Or, left, right) => {
                 of(*right).number()?;
                 of(*left)
@@ -117,7 +117,7 @@ impl Sum {
     }
 }
 
-/// Value of a number as it is written.
+/// Value of a number as written.
 fn parsed(text: &str) -> Option<f64> {
     let text = text.trim();
     let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) else {

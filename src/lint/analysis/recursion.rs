@@ -12,33 +12,33 @@ use crate::lint::source::syntax::{
 /// Maximum number of statements that are visited; only hostile scripts have more.
 const MAX_VISITS: usize = 2_000_000;
 
-/// Maximum number of variables and indexes between an argument and a parameter.
+/// Maximum number of variables and index operations between an argument and a parameter.
 const MAX_PARTS: usize = 8;
 
-/// Recursion that may take long.
+/// Recursion that may take a long time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recursion {
-    /// A call by which a function calls itself.
+    /// One of the recursive calls.
     pub(crate) call: ExprId,
-    /// Reason for which it may take long.
+    /// Reason why it may take a long time.
     pub(crate) long: LongLoop,
 }
 
 /// Recursions of a script.
 #[derive(Debug, Default)]
 pub(crate) struct Recursions {
-    /// Those that may take long, in the order of the source.
+    /// Those that may take a long time, in source order.
     pub(crate) long: Vec<Recursion>,
-    /// Those that may be repeated more than once.
+    /// Those that may repeat more than once.
     pub(crate) repeating: Vec<Repeating>,
 }
 
-/// Recursion that ends.
+/// Recursion that is not endless.
 #[derive(Debug)]
 pub(crate) struct Repeating {
-    /// A call by which a function calls itself.
+    /// One of the recursive calls.
     pub(crate) call: ExprId,
-    /// All calls of its functions and of the functions that they call.
+    /// All calls in its functions and in the functions that they call.
     pub(crate) calls: HashSet<ExprId>,
     /// Parameters of its functions.
     pub(crate) parameters: Vec<VarId>,
@@ -76,14 +76,14 @@ pub(crate) fn recursions(analysis: LoopAnalysis<'_>) -> Recursions {
 /// Functions that call each other.
 struct Cycle {
     functions: Vec<FnId>,
-    /// Calls by which they do.
+    /// Calls between them.
     calls: Vec<ExprId>,
 }
 
 /// Calls between the functions of a script.
 struct Search<'a> {
     analysis: LoopAnalysis<'a>,
-    /// Functions that a function calls, with the calls.
+    /// Functions that each function calls, with the calls.
     edges: Arena<FnId, Vec<(ExprId, FnId)>>,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Search<'a> {
         self.analysis.calls.script
     }
 
-    /// Functions in the order in which a depth-first search leaves them.
+    /// Functions in postorder of a depth-first search.
     fn postorder(&self) -> Vec<FnId> {
         let mut order = Vec::new();
         let mut visited = HashSet::new();
@@ -160,7 +160,7 @@ impl<'a> Search<'a> {
         cycles.into_values().collect()
     }
 
-    /// For each function, true if none of its paths ends.
+    /// Flags of all functions: true if no path through the function ends.
     fn endless(&self) -> Arena<FnId, bool> {
         let script = self.script();
         let mut endless = script.functions.map(|_| true);
@@ -235,13 +235,13 @@ impl<'a> Search<'a> {
         Path { ends: true, returns }
     }
 
-    /// Reason for which the conditions of a function that calls itself never end the recursion.
+    /// Reason why the conditions in a recursive function never end the recursion.
     fn never_returns(&self, cycle: &Cycle) -> Option<Endless> {
         let [function] = cycle.functions.as_slice() else { return None };
         self.analysis.never_returns(self.script().functions.get(*function)?, &cycle.calls)
     }
 
-    /// Reason for which a recursion with an end may take long: a command that is called in it decides about its depth.
+    /// Reason why a recursion with an end may take a long time: the reply of a command in it determines its depth.
     fn long(&self, cycle: &Cycle) -> Option<LongLoop> {
         let script = self.script();
         let functions: Vec<&Function> =
@@ -250,7 +250,7 @@ impl<'a> Search<'a> {
         let guards: Vec<ExprId> =
             guards.chain(cycle.calls.iter().filter_map(|call| script.guards.get(call)).copied()).collect();
         match self.counted(cycle, &functions, &guards) {
-            // A number of retries, which a recursion without commands counts in memory.
+            // Such a recursion only counts in memory, for example up to a number of retries.
             Some(Depth::Reply(reply)) if self.counts_in_memory(cycle, reply) => return None,
             Some(Depth::Reply(reply)) => return Some(LongLoop::Until(reply)),
             Some(Depth::Fixed) => return None,
@@ -279,8 +279,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// True if the script compares the length of a list without replies, from which the function removes an element before it passes
-    /// the list on.
+    /// True if the script compares the length of a list that does not depend on replies, and the function removes an element from the
+    /// list and passes it on.
     fn consumes_a_list(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
         let script = self.script();
         let sides = script.exprs.iter().flat_map(|(_, (expr, _))| match expr {
@@ -308,7 +308,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// True if each call passes on a parameter or a part of one, and one of them a part: the depth is that of a table in memory.
+    /// True if each recursive call passes on a parameter or a part of one, and at least one passes a part. The depth is then that of a
+    /// table in memory.
     fn descends(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
         let passed = |call: &ExprId| match self.script().expr(*call) {
             Expr::Call { args, .. } => args.iter().filter_map(|arg| self.passed(*arg, functions)).max(),
@@ -318,7 +319,7 @@ impl<'a> Search<'a> {
         passed.is_some_and(|passed| passed.contains(&Passed::Part))
     }
 
-    /// Relation of an argument to a parameter; `None` if it is not made of one.
+    /// Relation of an argument to a parameter; `None` if it does not come from one.
     fn passed(&self, arg: ExprId, functions: &[&Function]) -> Option<Passed> {
         let script = self.script();
         let (mut id, mut passed) = (arg, Passed::Whole);
@@ -352,14 +353,14 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// True if a recursion calls no command, and its depth is a value of a hash.
+    /// True if a recursion calls no command, and its depth is the value of a hash field.
     fn counts_in_memory(&self, cycle: &Cycle, reply: ExprId) -> bool {
         let calls = self.analysis.calls;
         matches!(calls.command(reply), "HGET" | "HMGET")
             && !cycle.functions.iter().any(|id| self.analysis.summaries.function(*id).calls)
     }
 
-    /// All calls of the functions of a cycle and of the functions that they call.
+    /// All calls in the functions of a cycle and in the functions that they call.
     fn reachable(&self, cycle: &Cycle) -> HashSet<ExprId> {
         let mut next = cycle.functions.clone();
         let (mut visited, mut calls) = (HashSet::new(), HashSet::new());
@@ -373,7 +374,7 @@ impl<'a> Search<'a> {
         calls
     }
 
-    /// True if each call is made only where a parameter is missing, and passes it: `if not name then … f(name) end`.
+    /// True if each recursive call is made only if a parameter is missing, and passes a value for it: `if not name then … f(name) end`.
     fn happens_once(&self, cycle: &Cycle, functions: &[&Function]) -> bool {
         let script = self.script();
         cycle.calls.iter().all(|call| {
@@ -399,13 +400,13 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Condition of the innermost `if` around the loop around a call.
+    /// Condition of the innermost `if` around the loop that contains a call.
     fn outer_guard(&self, call: ExprId) -> Option<ExprId> {
         let loops = self.script().loops.iter().filter(|(_, around)| around.calls.contains(&call));
         loops.last().and_then(|(_, around)| around.outer_guard)
     }
 
-    /// Value that is `nil` or `false` where a condition is true.
+    /// Value that is `nil` or `false` if a condition is true.
     fn missing(&self, condition: ExprId) -> Option<ExprId> {
         let script = self.script();
         match script.expr(condition) {
@@ -422,8 +423,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Bound of a recursion, each call of which passes on a parameter that is incremented or decremented and that a condition
-    /// compares with a number.
+    /// Bound of a recursion that counts: each recursive call increments or decrements a parameter that a condition compares with a
+    /// number.
     fn counted(&self, cycle: &Cycle, functions: &[&Function], guards: &[ExprId]) -> Option<Depth> {
         let script = self.script();
         let parameters = functions.iter().map(|function| function.parameters.len()).max().unwrap_or_default();
@@ -460,12 +461,12 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Argument of a recursion that is made of a parameter.
+/// Argument of a recursive call that comes from a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Passed {
     /// The parameter itself.
     Whole,
-    /// An element of it, or an element of one.
+    /// An element of it, directly or nested.
     Part,
 }
 
@@ -474,30 +475,30 @@ enum Passed {
 enum Depth {
     /// Independent of the data.
     Fixed,
-    /// A reply that it depends on.
+    /// Dependent on this reply.
     Reply(ExprId),
 }
 
-/// Ends of the paths through some statements.
+/// Ends of the paths through a list of statements.
 #[derive(Debug, Clone, Copy)]
 struct Path {
-    /// One runs past the last statement.
+    /// True if a path runs past the last statement.
     ends: bool,
-    /// One returns.
+    /// True if a path returns.
     returns: bool,
 }
 
-/// Functions that a call runs for certain: the callee, even if it is called by `pcall`.
+/// Functions that a call certainly runs: the callee, even if it is called through `pcall`.
 fn callees(script: &Script, call: ExprId) -> Vec<FnId> {
     let Expr::Call { callee, .. } = script.expr(call) else { return Vec::new() };
     let callee = protected(script, call).map_or(*callee, |(function, _)| function);
     script.callees(callee).collect()
 }
 
-/// Maximum number of expressions that a callee is followed through.
+/// Maximum number of expressions that a callee is traced through.
 const MAX_ALIASES: usize = 32;
 
-/// True if all values of the callee of a call are functions of this script. A wrapper that replaces a function of another table calls the
+/// True if the callee of a call can only be a function of this script. A wrapper that replaces a function of another table calls the
 /// old one: `local old = t.f  t.f = function() return old() end`.
 fn runs_own(script: &Script, call: ExprId) -> bool {
     let Expr::Call { callee, .. } = script.expr(call) else { return false };
@@ -596,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_function_of_a_wrapper_is_another_one() {
+    fn a_wrapper_that_calls_the_original_function_is_not_recursive() {
         for (script, rules) in [
             ("local old = error error = function(x) return old(x) end return 1", &["global-write"][..]),
             (

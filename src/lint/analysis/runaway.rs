@@ -1,5 +1,5 @@
-//! Loops and recursions that a condition should end but never does: the counter moves away from the limit, or nothing that the
-//! condition depends on changes.
+//! Loops and recursions with a condition that never ends them: the counter moves away from the limit, or nothing that the condition
+//! depends on changes.
 
 use crate::lint::analysis::calls::protected;
 use crate::lint::analysis::loops::{End, Endless, LoopAnalysis, Step};
@@ -8,14 +8,14 @@ use crate::lint::source::syntax::{
     Binary, Comparison, Expr, ExprId, Function, Loop, LoopKind, Script, Unary, Value, VarId,
 };
 
-/// Functions whose result depends on nothing but their arguments.
+/// Functions whose result depends only on their arguments.
 const PURE: [&str; 8] =
     ["math.abs", "math.ceil", "math.floor", "math.max", "math.min", "string.len", "tonumber", "tostring"];
 
-/// Largest remainder of a quotient of numbers that counts as whole.
+/// Maximum distance from a whole number at which a quotient counts as whole.
 const PRECISION: f64 = 1e-9;
 
-/// Steps that one iteration may take, and the values before the first one.
+/// Steps of a counter in one iteration, and its start values.
 struct Counter {
     /// Factor of the counter in its side of the comparison.
     factor: f64,
@@ -23,12 +23,13 @@ struct Counter {
     is_up: bool,
     /// Constant step, if there is only one.
     step: Option<f64>,
-    /// Differences of the side and the limit before the first iteration; `None` for those that are not constant.
+    /// Differences between the side and the limit before the first iteration; `None` for those that are not constant.
     starts: Vec<Option<f64>>,
 }
 
 impl Counter {
-    /// True if the comparison with the limit that ends the repetition never becomes true. It is checked first after `taken` steps.
+    /// True if `ending`, the comparison with the limit that ends the repetition, never becomes true. It is first evaluated after
+    /// `taken` steps.
     fn misses(&self, ending: Comparison, taken: f64) -> bool {
         let rises = self.is_up == (self.factor > 0.0);
         let first = |start: f64| start + taken * self.step.unwrap_or(0.0) * self.factor;
@@ -51,7 +52,7 @@ impl Counter {
 }
 
 impl LoopAnalysis<'_> {
-    /// Reason for which none of the conditions that should end a loop ever does.
+    /// Reason why none of the conditions that should end a loop ever does.
     pub(super) fn never_reached(&self, around: &Loop, ends: &[End]) -> Option<Endless> {
         let is_away = |end: &End| self.moves_away(around, *end);
         if !around.kind.is_conditional()
@@ -71,7 +72,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// Both sides of a comparison, and the comparison of them that ends a repetition.
+    /// Sides of a comparison in both orders, each with the comparison that ends a repetition.
     pub(super) fn sides(&self, end: End) -> Vec<(ExprId, ExprId, Comparison)> {
         let Expr::Binary(Binary::Compare(comparison), left, right) = *self.calls.script.expr(end.condition)
         else {
@@ -81,7 +82,7 @@ impl LoopAnalysis<'_> {
         vec![(left, right, ending), (right, left, ending.mirrored())]
     }
 
-    /// Counter of a loop in one side of a comparison, if nothing else changes in both.
+    /// Counter of a loop on one side of a comparison, if nothing else on either side changes.
     fn counter_of(&self, around: &Loop, side: ExprId, limit: ExprId) -> Option<Counter> {
         let script = self.calls.script;
         let variable = self.counter(around, side)?;
@@ -121,7 +122,7 @@ impl LoopAnalysis<'_> {
         })
     }
 
-    /// True if a condition depends on nothing that a loop changes, and is not known to be true at the end of the first iteration.
+    /// True if a condition depends on nothing that a loop changes, and is not known to end the loop in its first iteration.
     fn is_unchanged_end(&self, around: &Loop, end: End) -> bool {
         let is_known = self.sides(end).into_iter().any(|(side, limit, ending)| {
             let script = self.calls.script;
@@ -145,7 +146,7 @@ impl LoopAnalysis<'_> {
             && (self.calls.script.values(variable).len() <= 1 || !self.runs_functions(around))
     }
 
-    /// True if the value of an expression is the same at another time, given the variables of which that holds.
+    /// True if an expression has the same value each time it is evaluated, given that the variables accepted by `is_same` do.
     fn is_same_again(&self, id: ExprId, is_same: impl Fn(VarId) -> bool) -> bool {
         let script = self.calls.script;
         let is_given = |id: ExprId| ["KEYS", "ARGV"].iter().any(|name| self.calls.is_global(id, name));
@@ -182,8 +183,8 @@ impl LoopAnalysis<'_> {
         around.calls.iter().any(|call| !self.calls.runs(*call).is_empty())
     }
 
-    /// Reason for which a function that calls itself never stops: each condition that should keep it from that compares a parameter with a
-    /// limit that it moves away from, or nothing that changes.
+    /// Reason why a recursive function never stops: each condition that should stop it compares a parameter with a limit that the
+    /// parameter moves away from, or depends on nothing that changes.
     pub(super) fn never_returns(&self, function: &Function, calls: &[ExprId]) -> Option<Endless> {
         let script = self.calls.script;
         let guards: Vec<ExprId> = calls.iter().filter_map(|call| script.guards.get(call)).copied().collect();
@@ -226,7 +227,7 @@ impl LoopAnalysis<'_> {
         Some(if ends.iter().any(is_away) { Endless::Away } else { Endless::Unchanged })
     }
 
-    /// Parameter that each call of a function by itself passes on changed, in one side of a comparison.
+    /// Counter of a recursive function: a parameter on one side of a comparison that all recursive calls increment, or all decrement.
     fn parameter_of(
         &self,
         function: &Function,
@@ -268,7 +269,7 @@ impl LoopAnalysis<'_> {
     }
 }
 
-/// Arguments that a call passes to the function that it runs, also by `pcall`.
+/// Arguments that a call passes to the function that it runs, including through `pcall`.
 fn args(script: &Script, call: ExprId) -> Option<&[ExprId]> {
     if let Some((_, args)) = protected(script, call) {
         return Some(args);
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn such_a_condition_is_no_bound_of_a_loop_that_ends_otherwise() {
+    fn a_condition_that_never_ends_a_loop_does_not_bound_it() {
         assert_reported(
             "unbounded-loop",
             &[

@@ -112,7 +112,7 @@ fn own(calls: &Calls<'_>, id: ExprId) -> Summary {
     }
 }
 
-/// True if a command continues at a cursor.
+/// True if a command takes a cursor.
 fn is_scan(command: &str) -> bool {
     matches!(command, "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN")
 }

@@ -1,23 +1,23 @@
-//! Use of KEYS and ARGV: the commands that each key is given to, and the highest index of ARGV.
+//! Uses of KEYS and ARGV: the commands that each key is passed to, and the highest index of ARGV.
 
 use crate::lint::analysis::calls::Calls;
 use crate::lint::source::syntax::{Expr, ExprId, Script};
 
-/// Maximum index that counts.
+/// Maximum index; larger ones are ignored.
 const MAX_INDEX: usize = 100;
 
-/// Use of one key.
+/// Uses of one key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct KeyUse {
-    /// Commands with the key among their arguments, in upper case and the order of the source; those whose first argument it is
-    /// come first.
+    /// Commands that take the key as an argument, in upper case and source order. Those that take it as their first argument come
+    /// first.
     pub(crate) commands: Vec<String>,
 }
 
-/// Use of KEYS and ARGV in a script.
+/// Uses of KEYS and ARGV in a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Uses {
-    /// By index, from 0.
+    /// Uses of each key, by index; `KEYS[1]` has the index 0.
     pub(crate) keys: Vec<KeyUse>,
     /// Highest constant index of ARGV.
     pub(crate) args: usize,
@@ -54,7 +54,7 @@ impl Uses {
         uses
     }
 
-    /// Entry of an index, which is at least 1.
+    /// Entry for an index of KEYS, which is at least 1.
     fn key(&mut self, index: usize) -> Option<&mut KeyUse> {
         if self.keys.len() < index {
             self.keys.resize(index, KeyUse::default());
@@ -63,7 +63,7 @@ impl Uses {
     }
 }
 
-/// Constant index of an element of KEYS or ARGV: of the global, or in a library of the parameter with the lower-case name.
+/// Constant index of an element of KEYS or ARGV: of the global, or, in a library, of the parameter with the lower-case name.
 fn index(script: &Script, id: ExprId, global: &str, parameter: &str) -> Option<usize> {
     let Expr::Index { base, key } = script.expr(id) else { return None };
     let Expr::Variable(variable) = script.expr(*base) else { return None };

@@ -1,6 +1,6 @@
 //! Origins of values: the constants, replies and collections that an expression may evaluate to.
 //!
-//! Values are followed backwards through variables, operators, and calls of the script's own functions; not through tables.
+//! Values are traced back through variables, operators, calls of the script's own functions, and named fields of tables.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -12,13 +12,13 @@ use crate::lint::analysis::commands::{self, Argument, Extent};
 use crate::lint::analysis::numbers::Sum;
 use crate::lint::source::syntax::{Binary, Comparison, Expr, ExprId, Function, Script, Unary, Value, VarId};
 
-/// Maximum number of expressions that one value is followed through; only hostile scripts have more.
+/// Maximum number of expressions that one value is traced through; only hostile scripts have more.
 const MAX_FOLLOWED: usize = 300;
 
-/// Maximum number of steps for a script. Past it nothing more is found; a hostile script of 1 MiB takes seconds until then.
+/// Maximum number of steps for a script, after which nothing more is found. A hostile script of 1 MiB takes seconds to reach it.
 const MAX_STEPS: usize = 5_000_000;
 
-/// Maximum number of values of a variable among which limits are looked for.
+/// Maximum number of values of a variable that are searched for limits.
 const MAX_LIMITS: usize = 8;
 
 /// Functions whose result grows with their argument.
@@ -27,7 +27,7 @@ const MONOTONIC: [&str; 4] = ["math.ceil", "math.floor", "math.max", "tonumber"]
 /// Functions whose result hardly grows with their argument.
 const LOGARITHMS: [&str; 2] = ["math.log", "math.log10"];
 
-/// Functions that take a position in a text as their third argument or before.
+/// Functions that take a position in a string as one of their first three arguments.
 const TEXT: [&str; 4] = ["string.byte", "string.find", "string.match", "string.sub"];
 
 /// Values in a script.
@@ -36,7 +36,7 @@ pub(crate) struct Values<'a> {
     calls: Rc<Calls<'a>>,
     /// Commands that read without a limit.
     extents: HashMap<ExprId, Extent>,
-    /// Steps left of [`MAX_STEPS`].
+    /// Remaining steps of [`MAX_STEPS`].
     steps: Cell<usize>,
     /// Commands whose replies are bounded by limits in the script.
     limited: Capacities,
@@ -52,7 +52,7 @@ impl<'a> Values<'a> {
         };
         let extents = calls.all_redis().into_iter().filter_map(|(id, call)| {
             let command = call.command.as_deref()?;
-            // From a score to the same score.
+            // A range from a score to the same score is not a whole collection.
             if let [_, first, last, ..] = call.args[..]
                 && commands::is_range(command)
                 && calls.script.is_same(first, last)
@@ -67,7 +67,7 @@ impl<'a> Values<'a> {
         values
     }
 
-    /// True for a command with the size of its collection as the number of elements, or the last position: `LPOP key LLEN`.
+    /// True for a command that takes the size of its collection as the number of elements, or as the last position: `LPOP key LLEN`.
     fn counts_all(&self, command: &str, args: &[ExprId]) -> bool {
         let Some(number) = commands::number_of_elements(command).and_then(|index| args.get(index)) else {
             return false;
@@ -101,7 +101,7 @@ impl<'a> Values<'a> {
         self.limited.capped_by_stored.contains(&call)
     }
 
-    /// True if the script works on the reply of a command only if its length is below a limit.
+    /// True if the script processes the reply of a command only if its length is below a limit.
     pub(crate) fn is_checked(&self, call: ExprId) -> bool {
         self.limited.checked.contains(&call)
     }
@@ -111,7 +111,7 @@ impl<'a> Values<'a> {
         self.extents.get(&call).copied()
     }
 
-    /// Visits an expression and all that `visit` adds, none twice, until `visit` returns false.
+    /// Visits an expression and all expressions that `visit` adds, each of them once, until `visit` returns false.
     pub(crate) fn follow(&self, from: ExprId, mut visit: impl FnMut(ExprId, &mut Vec<ExprId>) -> bool) {
         let (mut next, mut visited) = (vec![from], HashSet::new());
         while let Some(id) = next.pop() {
@@ -174,7 +174,7 @@ impl<'a> Values<'a> {
         negative
     }
 
-    /// Commands that read without a limit and whose reply an expression may be.
+    /// Commands without a limit whose reply an expression may be.
     pub(crate) fn collections(&self, id: ExprId) -> Vec<ExprId> {
         let mut reads = Vec::new();
         self.follow(id, |id, next| {
@@ -202,7 +202,7 @@ impl<'a> Values<'a> {
         reads
     }
 
-    /// Adds what the results of a call after the first one may be.
+    /// Adds the possible values of the results of a call after the first one.
     fn later_results(&self, call: ExprId, next: &mut Vec<ExprId>) {
         if self.calls.redis(call).is_some() {
             next.push(call);
@@ -214,7 +214,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Adds the values that a function of the script returns after the first one, or the call of another function.
+    /// Adds the values that a function of the script returns after the first one; for another function, adds the call itself.
     fn result(&self, call: ExprId, next: &mut Vec<ExprId>) {
         let Expr::Call { callee, .. } = self.script().expr(call) else { return next.push(call) };
         let functions = self.script().callees(*callee).filter_map(|id| self.script().functions.get(id));
@@ -223,7 +223,7 @@ impl<'a> Values<'a> {
         if later.is_empty() { next.push(call) } else { next.extend(later) }
     }
 
-    /// Commands that read without a limit and whose reply an expression is, or is the length of.
+    /// Commands without a limit whose reply, or the length of whose reply, an expression may be.
     pub(crate) fn sizes(&self, id: ExprId) -> Vec<ExprId> {
         let mut reads = self.collections(id);
         let mut measured = Vec::new();
@@ -248,7 +248,7 @@ impl<'a> Values<'a> {
         reads
     }
 
-    /// Table or string whose length an expression is: `#list`, `table.getn(list)`.
+    /// Table or string, if an expression is its length: `#list`, `table.getn(list)`.
     pub(super) fn measured(&self, id: ExprId) -> Option<ExprId> {
         match self.script().expr(id) {
             Expr::Unary(Unary::Length, operand) => Some(*operand),
@@ -264,7 +264,7 @@ impl<'a> Values<'a> {
         self.reply_of(id, lengths, |_| true)
     }
 
-    /// Accepted command whose reply a number depends on.
+    /// Command that `accepts` returns true for and whose reply a number depends on.
     pub(crate) fn reply_of(
         &self,
         id: ExprId,
@@ -290,20 +290,21 @@ impl<'a> Values<'a> {
         reply
     }
 
-    /// True if a number is the minimum of numbers, one of which doesn't depend on a reply.
+    /// True if a number is the minimum of several numbers, at least one of which does not depend on a reply.
     fn is_limited(&self, id: ExprId) -> bool {
         self.minimum(id).iter().any(|number| !self.may_be_a_reply(*number))
     }
 
-    /// Numbers, of which a number is the minimum; none if it is no minimum: `math.min(a, b)`, `a < b and a or b`, and a variable
-    /// with limits.
+    /// Operands of a number that is a minimum; empty for other numbers. Minimums are `math.min(a, b)`, `a < b and a or b`, and a
+    /// variable with limits.
     pub(super) fn minimum(&self, id: ExprId) -> Vec<ExprId> {
         match self.script().expr(id) {
             Expr::Call { callee, args } if self.calls.is_global(*callee, "math.min") => args.clone(),
             Expr::Variable(variable) => {
                 let limits = self.script().variables.get(*variable).map(|variable| variable.limits.clone());
                 let mut limits = limits.unwrap_or_default();
-                // `n = 100 if left < n then n = left end n = n - 1`: the only value that may be larger than others.
+                // The only value that neither is a limit nor lowers the variable bounds it, too: 100 in
+                // `n = 100 if left < n then n = left end n = n - 1`.
                 let values = self.script().values(*variable);
                 let mut others = values.iter().filter(|value| {
                     let value = value.source();
@@ -338,7 +339,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// True for 0, and for a variable minus something.
+    /// True for 0, and for the variable minus a number.
     fn is_lower(&self, value: ExprId, variable: VarId) -> bool {
         match self.script().expr(value) {
             Expr::Number(number) => number.parse() == Ok(0.0),
@@ -347,7 +348,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Numbers of `a < b and a or b`, given its two halves.
+    /// The numbers `a` and `b` in `a < b and a or b`, given the operands of `or`.
     fn chosen(&self, either: ExprId, other: ExprId) -> Option<Vec<ExprId>> {
         let script = self.script();
         let Expr::Binary(Binary::And, condition, number) = script.expr(either) else { return None };
@@ -362,7 +363,7 @@ impl<'a> Values<'a> {
         (script.is_same(small, *number) && script.is_same(large, other)).then(|| vec![*number, other])
     }
 
-    /// Numbers, of which a function returns the smaller one: `if a < b then return a end return b`.
+    /// The numbers `a` and `b` in a function that returns the smaller one: `if a < b then return a end return b`.
     fn returned_minimum(&self, function: &Function) -> Option<Vec<ExprId>> {
         let ([Some(guard), _], [first, second]) = (&function.exits[..], &function.returns[..]) else {
             return None;
@@ -379,7 +380,7 @@ impl<'a> Values<'a> {
         (is_same(small, *first) && is_same(large, *second)).then(|| vec![*first, *second])
     }
 
-    /// True if a reply is anywhere in an expression.
+    /// True if the value of an expression may come from a reply.
     pub(super) fn may_be_a_reply(&self, id: ExprId) -> bool {
         let mut is_reply = false;
         self.follow(id, |id, next| {
@@ -390,8 +391,8 @@ impl<'a> Values<'a> {
         is_reply
     }
 
-    /// True if an expression depends on KEYS or ARGV and on no reply, and takes another element or another part of a text each
-    /// time.
+    /// True if an expression depends on KEYS or ARGV but not on a reply, and uses a different element or a different part of a string
+    /// each time.
     pub(crate) fn is_given(&self, id: ExprId) -> bool {
         let (mut is_given, mut is_reply, mut varies) = (false, false, false);
         self.follow(id, |id, next| {
@@ -414,7 +415,7 @@ impl<'a> Values<'a> {
         is_given && varies && !is_reply
     }
 
-    /// Adds the expressions that the value of an expression is computed from.
+    /// Adds the expressions from which the value of an expression is computed.
     fn operands(&self, expr: &Expr, next: &mut Vec<ExprId>) {
         match expr {
             Expr::Call { callee, .. }

@@ -1,15 +1,15 @@
-//! Functions of the script that pass their parameters or `...` on to `redis.call`: each call of them counts as a call of the
-//! command.
+//! Wrappers: functions of the script that pass their parameters or `...` on to `redis.call`. A call of a wrapper counts as a call of
+//! the command.
 
 use std::collections::HashMap;
 
 use crate::lint::analysis::calls::{elements, protected, unpack_args};
 use crate::lint::source::syntax::{Expr, ExprId, FnId, Function, Script};
 
-/// Maximum number of wrappers around each other.
+/// Maximum number of nested wrappers.
 const MAX_DEPTH: usize = 4;
 
-/// Words of commands, by the call.
+/// Words of commands, by call.
 type Words = HashMap<ExprId, Vec<ExprId>>;
 
 /// Word of a command that a wrapper calls.
@@ -20,11 +20,11 @@ enum Word {
     Parameter(usize),
     /// Elements of the table in a parameter.
     Unpacked(usize),
-    /// All arguments from this one on.
+    /// All arguments from this index on.
     From(usize),
 }
 
-/// Replaces the commands that wrappers call by those that the callers of the wrappers call.
+/// Replaces the command calls in wrappers with command calls where the wrappers are called.
 pub(super) fn unwrapped(script: &Script, direct: Words) -> Words {
     let functions: HashMap<ExprId, FnId> = script
         .functions
@@ -98,7 +98,7 @@ fn template(script: &Script, function: &Function, words: &[ExprId]) -> Option<Ve
     (passes_command || passes_list).then_some(words)
 }
 
-/// Words of a command, given the arguments of the wrapper.
+/// Words of the command that a wrapper calls, given the arguments of the wrapper.
 fn filled(script: &Script, template: &[Word], args: &[ExprId]) -> Vec<ExprId> {
     let mut words = Vec::new();
     for word in template {

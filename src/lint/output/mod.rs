@@ -1,4 +1,4 @@
-//! Findings → text, JSON, SARIF.
+//! Output of findings as text, JSON and SARIF.
 
 pub(crate) mod report;
 pub(crate) mod sarif;

@@ -1,4 +1,4 @@
-//! Report of a run: findings as data, from which text, JSON and SARIF are made. `docs/lint.md` describes the JSON.
+//! Report of a run, which is printed as text, JSON or SARIF. `docs/lint.md` describes the JSON.
 
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -15,13 +15,13 @@ const MAX_FINDINGS: usize = 10_000;
 /// Maximum length of a message in bytes.
 const MAX_MESSAGE: usize = 300;
 
-/// Maximum length of a line of a script, and of the name of a file, in bytes.
+/// Maximum length of a source line, and of a file name, in bytes.
 const MAX_LINE: usize = 200;
 
-/// Result of linting some files.
+/// Result of linting files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// 0 if no finding is as severe as `--fail-on`, else 1; 2 if a file could not be read or a folder has no scripts.
+    /// 0 if no finding is as severe as `--fail-on`, otherwise 1; 2 if a file could not be read or a directory has no scripts.
     pub exit_code: u8,
     /// Number of scripts that were checked.
     pub files: usize,
@@ -31,7 +31,7 @@ pub struct Report {
     pub allowed: usize,
     /// Number of files that were corrected.
     pub fixed: usize,
-    /// Number of findings past the limits, which are left out.
+    /// Number of findings omitted because of the limits.
     pub omitted: usize,
     /// Findings by file and line.
     pub findings: Vec<Finding>,
@@ -42,30 +42,30 @@ pub struct Report {
 /// Finding in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Name of the file as it was given.
+    /// File name as given.
     pub file: String,
-    /// Line, from 1.
+    /// Line number, starting at 1.
     pub line: usize,
-    /// Character on the line, from 1.
+    /// Column in characters, starting at 1.
     pub column: usize,
     /// Rule that reports it.
     pub rule: &'static Rule,
-    /// Severity, which may be below the one of the rule.
+    /// Severity, which may be lower than that of the rule.
     pub severity: Severity,
     /// Reason for the finding.
     pub message: String,
     /// Another position that explains the finding.
     pub related: Option<Related>,
-    /// Line of the script.
+    /// Source line.
     pub source: String,
 }
 
 /// Another position in the same file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Related {
-    /// Line, from 1.
+    /// Line number, starting at 1.
     pub line: usize,
-    /// Character on the line, from 1.
+    /// Column in characters, starting at 1.
     pub column: usize,
     /// Role of the position.
     pub message: String,
@@ -74,14 +74,14 @@ pub struct Related {
 /// File that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
-    /// Name of the file as it was given.
+    /// File name as given.
     pub file: String,
     /// Reason.
     pub message: String,
 }
 
 impl Finding {
-    /// Makes a finding of a diagnostic, given the lines of the file.
+    /// Converts a diagnostic to a finding, given the lines of the file.
     pub(crate) fn new(file: &str, diagnostic: Diagnostic, lines: &[&str]) -> Self {
         let Diagnostic { rule, severity, position, message, related } = diagnostic;
         let line = lines.get(position.line.saturating_sub(1)).copied().unwrap_or_default();
@@ -123,7 +123,7 @@ impl Serialize for Finding {
 }
 
 impl Report {
-    /// Adds a file with its findings, without those below a severity, and the number of its suppressed findings. Returns false if
+    /// Adds a file with its findings, except those less severe than `least`, and its number of suppressed findings. Returns false if
     /// the file is for another program.
     pub(crate) fn add(&mut self, mut findings: Vec<Finding>, allowed: usize, least: Severity) -> bool {
         let is_other = findings.iter().any(|finding| finding.rule.name == "other-lua");
@@ -136,7 +136,7 @@ impl Report {
         findings.retain(|finding| finding.severity >= least);
         let limit = MAX_FINDINGS_PER_FILE.min(MAX_FINDINGS.saturating_sub(self.findings.len()));
         self.omitted += findings.len().saturating_sub(limit);
-        // The most severe findings stay.
+        // Keep the most severe findings.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings.truncate(limit);
         findings.sort_by_key(|finding| (finding.line, finding.column));

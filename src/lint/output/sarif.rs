@@ -9,7 +9,7 @@ use crate::lint::rules::RULES;
 /// Schema of the log.
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// Log of one run.
+/// SARIF log of one run.
 pub(crate) fn log(report: &Report) -> Value {
     let notifications: Vec<Value> = report
         .unreadable
@@ -88,7 +88,7 @@ fn result(finding: &Finding) -> Value {
     })
 }
 
-/// Path as a URI reference: all characters but the unreserved ones and `/` are escaped.
+/// Converts a path to a URI reference: all characters except unreserved ones and `/` are percent-encoded.
 fn uri(path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
     let mut uri = String::new();

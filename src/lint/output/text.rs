@@ -1,4 +1,4 @@
-//! Report as text for terminals. Styles are always written; the stream removes them where they are not wanted.
+//! Report as text for terminals. Styles are always written; the output stream strips them if they are unwanted.
 
 use std::io::{self, Write};
 
@@ -54,7 +54,7 @@ fn print_finding(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  {FAINT}= see: {}{FAINT:#}", rule.url())
 }
 
-/// Counts, in one line.
+/// One-line summary of the counts.
 fn summary(report: &Report) -> String {
     let scripts = match report.files {
         1 => "1 script".to_owned(),

@@ -1,4 +1,4 @@
-//! Values that the program or its client puts into a script.
+//! Values that the program or its client inserts into a script.
 
 use super::template::found;
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
@@ -9,9 +9,9 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a value that the program puts into a literal (`${ttl}`, `%s`), or its client into the script (`@key`, `_:key`)",
     instead: "pass values that differ from call to call in KEYS or ARGV",
-    why: "A constant is fine. A value that differs from call to call makes a script of its own each time: the \
-          server compiles every one of them, and servers before Redis 7.4 keep them all. A client that replaces \
-          `@key` or `_:key` passes the value in KEYS or ARGV, so the script stays the same.",
+    why: "A constant is fine. A value that differs between calls creates a new script each time: the \
+          server compiles every one of them, and servers before Redis 7.4 keep them all. A client that \
+          replaces `@key` or `_:key` passes the value in KEYS or ARGV, so the script stays the same.",
     example: Some(Example {
         bad: "\
             return redis.call('INCRBY', @key, @amount)",
@@ -39,7 +39,7 @@ mod tests {
     use crate::lint::tests::{findings, findings_in_literal};
 
     #[test]
-    fn values_in_literals_are_no_templates() {
+    fn values_in_literals_are_not_templates() {
         for (script, line) in [
             ("return redis.call('DEL', '${prefix}:lock')", 1),
             ("local a = 1\n${logic}\nreturn redis.call('DEL', KEYS[a])", 2),

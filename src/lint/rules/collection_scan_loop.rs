@@ -11,8 +11,9 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a loop or a recursion over SSCAN, HSCAN or ZSCAN, which reads the whole collection while nothing else runs",
     instead: "scan from the client, and call the script for each page",
-    why: "SCAN commands return one page, so that other clients run between pages. In a script nothing \
-          else runs between them: the loop takes longer than one command that reads the whole collection.",
+    why: "SCAN commands return one page at a time, so that other clients can run between pages. In a \
+          script nothing else runs between them, and the loop takes longer than a single command that \
+          reads the whole collection.",
     example: Some(Example {
         bad: "\
             local cursor = '0'\n\

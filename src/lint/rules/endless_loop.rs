@@ -1,4 +1,4 @@
-//! Loops that nothing ends.
+//! Loops that never end.
 
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::{Endless, LongLoop};

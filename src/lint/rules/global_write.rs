@@ -14,8 +14,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "an assignment to a global variable, which the server rejects",
     instead: "declare it: local name = …, local function name()",
-    why: "Globals would be shared by all scripts, so the server protects them: the call fails when it gets \
-          to the assignment, after whatever it has written before.",
+    why: "Globals would be shared by all scripts, so the server protects them: the call fails when it \
+          reaches the assignment, and earlier writes remain.",
     example: Some(Example {
         bad: "\
             count = redis.call('GET', KEYS[1])\n\
@@ -43,7 +43,7 @@ fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
             let is_global = |name: &str| facts.calls.is_global(*callee, name);
             let changes = is_global("rawset") || is_global("setmetatable");
             let table = *args.first().filter(|_| changes)?;
-            let message = "the server rejects this change of the table of globals";
+            let message = "the server rejects this change to the table of globals";
             facts.calls.is_global(table, "_G").then(|| Diagnostic::new(&RULE, *position, message))
         }
         _ => None,
@@ -51,7 +51,8 @@ fn check(facts: &ScriptFacts<'_>, header: Header) -> Vec<Diagnostic> {
     writes.chain(raw).collect()
 }
 
-/// True if functions of a source take parameters and call no command: alone it does nothing, as it is a part of a script.
+/// True if a source declares functions with parameters, and uses no commands, KEYS or ARGV. It does nothing on its own: it is a part of
+/// a script.
 fn is_library(facts: &ScriptFacts<'_>) -> bool {
     let takes = |name: &str| !facts.script.exprs.ids().any(|id| facts.calls.is_global(id, name));
     facts.calls.all_redis().is_empty()
@@ -64,15 +65,15 @@ fn is_library(facts: &ScriptFacts<'_>) -> bool {
             .any(|(id, function)| id != facts.script.main && !function.parameters.is_empty())
 }
 
-/// True for a part of a script that a build assembles: it uses names that it doesn't define, or only declares functions. A
-/// single one that calls a command is more likely a script whose author forgot `local`.
+/// True for a part of a script that a build assembles: it uses names that it does not define, or only declares functions. A single
+/// function that calls a command is more likely a script whose author forgot `local`.
 fn is_fragment(facts: &ScriptFacts<'_>, header: Header) -> bool {
     let main = facts.script.functions.get(facts.script.main);
     let only_declares = header == Header::None
         && main.is_some_and(|main| main.body.is_empty())
         && (facts.script.global_writes.len() > 1 || is_library(facts))
         && facts.script.global_writes.iter().all(|write| write.is_declaration);
-    // `_G.x = 1` defines x, as far as the analysis goes.
+    // For this check, `_G.x = 1` defines `x`.
     let defined: Vec<&str> =
         facts.script.global_writes.iter().filter_map(|write| write.name.strip_prefix("_G.")).collect();
     let is_undefined =
@@ -91,7 +92,7 @@ fn is_fragment(facts: &ScriptFacts<'_>, header: Header) -> bool {
 mod tests {
     use crate::lint::tests::{assert_clean, assert_reported};
 
-    /// Redis 6.0 to 8.6 and Valkey reject each of the first ones at EVAL.
+    /// Redis 6.0 to 8.6 and Valkey reject each script of the first list at EVAL.
     #[test]
     fn assignments_to_globals_are_reported() {
         assert_reported(

@@ -1,4 +1,4 @@
-//! Flags of functions that servers reject.
+//! Function flags that servers reject.
 
 use crate::lint::analysis::entry_points::function_flags;
 use crate::lint::analysis::facts::ScriptFacts;
@@ -9,9 +9,9 @@ pub(super) static RULE: Rule = Rule {
     name: "invalid-flag",
     severity: Severity::Error,
     on_by_default: true,
-    summary: "an unknown flag of `register_function`, for which the server rejects the library",
+    summary: "an unknown flag of `register_function`, which makes the server reject the library",
     instead: "use no-writes, allow-oom, allow-stale, no-cluster or allow-cross-slot-keys",
-    why: "FUNCTION LOAD replies with an error, and none of the functions of the library exists.",
+    why: "FUNCTION LOAD replies with an error, and none of the functions in the library is created.",
     example: Some(Example {
         bad: "\
             #!lua name=carts\n\

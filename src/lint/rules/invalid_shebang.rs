@@ -11,7 +11,7 @@ pub(super) static RULE: Rule = Rule {
     summary: "a #! line that the server rejects: an engine other than lua, or an unknown option or flag",
     instead: "write `#!lua flags=…` for a script (no-writes, allow-oom, allow-stale, no-cluster, \
               allow-cross-slot-keys), `#!lua name=…` for a library",
-    why: "The server does not run the script at all: every call is an error.",
+    why: "The server does not run the script at all: every call fails.",
     example: Some(Example {
         bad: "\
             #!lua flags=nowrites\n\
@@ -24,7 +24,7 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(source: &Source<'_>) -> Vec<Diagnostic> {
-    // The program may join the rest of a literal.
+    // The program may append the rest of the script to a literal.
     let is_part = source.origin.is_literal() && !source.text.contains('\n');
     let problem = header::problem(source.text).filter(|_| !is_part);
     problem.map(|problem| Diagnostic::new(&RULE, Position::START, problem)).into_iter().collect()

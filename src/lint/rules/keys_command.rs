@@ -10,8 +10,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "the command KEYS, which visits every key of the database",
     instead: "keep the names of the keys in a set or sorted set, or use SCAN from the client",
-    why: "KEYS compares the pattern with every key of the database, however few of them match, and \
-          nothing else runs meanwhile.",
+    why: "KEYS compares the pattern with every key of the database, however few of them match, and nothing \
+          else runs in the meantime.",
     example: Some(Example {
         bad: "\
             return redis.call('KEYS', 'session:*')",

@@ -1,4 +1,4 @@
-//! Commands in loops whose duration grows with their collection.
+//! Commands that take longer the larger their collection is, in loops.
 
 use crate::lint::analysis::commands;
 use crate::lint::analysis::facts::{Repetition, ScriptFacts};
@@ -13,7 +13,7 @@ pub(super) static RULE: Rule = Rule {
               SINTERSTORE …), or with a position that moves (LINDEX, LRANGE, `LIMIT`)",
     instead: "use a type that finds an element at once (a set, hash or sorted set), or call the command once",
     why: "Each iteration searches the collection again: 100 iterations over a list of a million elements \
-          visit 100 million.",
+          visit 100 million elements.",
     example: Some(Example {
         bad: "\
             for _, id in ipairs(ARGV) do\n\
@@ -40,7 +40,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             } else {
                 "takes longer the larger its collection is"
             };
-            let message = format!("{command} {grows}, and the {what} in line {{line}} repeats it");
+            let message = format!("{command} {grows}, and the {what} on line {{line}} repeats it");
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             let doubt = facts.doubt_of_size(id);
             diagnostic.with_related(facts.position_of(repetition), role).unless(doubt.as_ref())
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_reported_in_recursions() {
+    fn commands_that_search_are_reported_in_recursions() {
         for script in [
             "local function f(i) if i > #ARGV then return 0 end redis.call('LREM', KEYS[1], 0, ARGV[i]) return f(i + 1) end return f(1)",
             "local function f(n) if n == 0 then return end redis.call('LREM', KEYS[1], 0, ARGV[n]) f(n - 1) end f(#ARGV)",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_that_move_are_reported() {
+    fn reads_at_moving_positions_are_reported() {
         assert_reported(
             "linear-command-in-loop",
             &[

@@ -10,8 +10,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a loop, or nested loops, with a constant number of iterations that takes seconds",
     instead: "do less in one call, and call the script again for the rest",
-    why: "10⁸ iterations take about a second, even if they do nothing; so do 2 million commands. Nothing \
-          else runs meanwhile. The numbers of iterations of nested loops are multiplied.",
+    why: "10⁸ empty iterations take about a second, and so do 2 million commands. Nothing else runs in the \
+          meantime. The numbers of iterations of nested loops are multiplied.",
     example: Some(Example {
         bad: "\
             for i = 1, 100000 do\n\

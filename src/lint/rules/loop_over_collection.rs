@@ -11,8 +11,8 @@ pub(super) static RULE: Rule = Rule {
     summary: "a read of a whole collection, and a loop over the reply",
     instead: "read a part with a limit (LRANGE 0 99, ZRANGE … LIMIT, SPOP key 100), and call the script \
               again while there is more",
-    why: "The loop is fast with ten elements and takes seconds with a million. Nothing else runs \
-          meanwhile, even if the script only reads.",
+    why: "The loop is fast with ten elements and takes seconds with a million. Nothing else runs in the \
+          meantime, even if the script only reads.",
     example: Some(Example {
         bad: "\
             for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do\n\
@@ -32,7 +32,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         .map(|(around, UnlimitedRead { id, command, .. })| {
             let unkillable = unkillable(facts, around);
             let message = format!(
-                "{command} reads without a limit, and the loop in line {{line}} iterates over the whole reply{unkillable}"
+                "{command} reads without a limit, and the loop on line {{line}} iterates over the whole reply{unkillable}"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
             diagnostic.with_related(around.position, "the loop").unless(facts.doubt_of_iteration(id).as_ref())

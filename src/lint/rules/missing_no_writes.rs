@@ -43,7 +43,7 @@ mod tests {
     use crate::lint::tests::{assert_clean, severe};
 
     #[test]
-    fn what_only_reads_needs_the_flag() {
+    fn a_script_that_only_reads_needs_the_no_writes_flag() {
         for script in [
             "#!lua\nreturn redis.call('GET', KEYS[1])",
             "#!lua name=l\nredis.register_function('f', function(k) return redis.call('GET', k[1]) end)",

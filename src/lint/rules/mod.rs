@@ -1,4 +1,4 @@
-//! Rules, one file each. A new rule is a file, its `mod` line and its row in [`RULES`]; a test finds what is forgotten.
+//! Rules, one per file. A new rule needs a file, a `mod` line and an entry in [`RULES`]; a test fails if one of them is missing.
 
 mod client_value;
 mod collection_scan_loop;
@@ -31,7 +31,7 @@ mod write_despite_no_writes;
 pub(crate) use self::too_complex::unchecked;
 use crate::lint::rule::Rule;
 
-/// All rules, by name.
+/// All rules, sorted by name.
 pub static RULES: &[&Rule] = &[
     &client_value::RULE,
     &collection_scan_loop::RULE,
@@ -62,7 +62,7 @@ pub static RULES: &[&Rule] = &[
     &write_despite_no_writes::RULE,
 ];
 
-/// Rule of this name.
+/// Returns the rule with this name.
 #[must_use]
 pub fn rule(name: &str) -> Option<&'static Rule> {
     RULES.binary_search_by_key(&name, |rule| rule.name).ok().and_then(|index| RULES.get(index).copied())

@@ -9,8 +9,9 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a file that is Lua for another program (a web server, an editor, a game, a test): no other rule is checked",
     instead: "lint only the folders with scripts for Redis",
-    why: "The file uses a name that Redis does not have (`require`, `ngx`, `vim` …), and none of `redis.call`, KEYS and ARGV. \
-          Other programs have other versions of Lua, globals, and no limit of time. A file that uses members of `assert` is a test.",
+    why: "The file uses a name that Redis does not have (`require`, `ngx`, `vim` …), and none of \
+          `redis.call`, KEYS and ARGV. Other programs have other versions of Lua and other globals, and no \
+          time limit. A file that uses members of `assert` is a test.",
     example: Some(Example {
         bad: "\
             local cjson = require 'cjson'\n\
@@ -27,10 +28,10 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     let diagnostic = source.foreign.map(|(position, name)| {
         let message = match name {
             "assert" => {
-                "the members of `assert` are those of a framework for tests: it is not checked".to_owned()
+                "`assert` is used as a table, as in test frameworks: the file is not checked".to_owned()
             }
-            NUL => "the file is not a text: it is not checked".to_owned(),
-            name => format!("`{name}` is not of Redis, and nothing else in the file is: it is not checked"),
+            NUL => "the file is not text and is not checked".to_owned(),
+            name => format!("`{name}` does not exist in Redis, and nothing in the file is specific to Redis: the file is not checked"),
         };
         Diagnostic::new(&RULE, position, message)
     });

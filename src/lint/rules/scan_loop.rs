@@ -11,8 +11,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a loop or a recursion over SCAN, which visits every key of the database while nothing else runs",
     instead: "scan from the client, and call the script for each page",
-    why: "SCAN returns one page, so that other clients run between pages. In a script nothing else runs \
-          between them: the loop takes longer than KEYS.",
+    why: "SCAN returns one page at a time, so that other clients can run between pages. In a script \
+          nothing else runs between them, and the loop takes longer than KEYS.",
     example: Some(Example {
         bad: "\
             local cursor = '0'\n\
@@ -56,7 +56,7 @@ mod tests {
         ]);
     }
     #[test]
-    fn a_counted_loop_around_the_loop_is_not_reported() {
+    fn only_the_scan_loop_inside_a_counted_loop_is_reported() {
         let inner = "repeat\n c = redis.call('SCAN', c)[1]\n until c == '0'";
         let script = format!("local i, c = 0, '0'\nwhile i < 3 do\n i = i + 1\n {inner}\nend");
         assert_eq!(severe(&script), ["scan-loop"]);

@@ -32,7 +32,7 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     {
         diagnostics.push(Diagnostic::new(&RULE, *position, message));
     }
-    // The client that replaces `@key` reads the file as text, without the mark.
+    // A client that replaces `@key` reads the file as text, and drops the byte order mark.
     if source.text.starts_with('\u{feff}') && source.parameters.is_empty() {
         let message = "the file begins with a byte order mark, which is not Lua";
         diagnostics.push(Diagnostic::new(&RULE, Position::START, message));
@@ -40,8 +40,9 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// True if a literal is no whole script: a part of one that the program joins, or another text that names a command. The error is
-/// at its end, at a word that ends a block, at its first word, a bracket or a block is not closed, or there is no call of a command.
+/// True if a literal is not a whole script, but a part that the program concatenates with others, or a text that mentions a command.
+/// The error is at its first token, at its end, at a comma, or at a token that closes a block or a bracket; or a block or a bracket is
+/// not closed; or it contains no command call.
 fn is_part(source: &Source<'_>, error: Position) -> bool {
     let is_open = source.tokens.last().is_none_or(|last| last.position <= error);
     let closes = |kind: Kind<'_>| {
@@ -70,7 +71,7 @@ fn is_part(source: &Source<'_>, error: Position) -> bool {
         || !source.tokens.windows(3).any(is_call)
 }
 
-/// True if each bracket and each block of a source is closed.
+/// True if all brackets and blocks of a source are closed.
 fn is_closed(tokens: &[Token<'_>]) -> bool {
     use Symbol::{
         Do, End, Function, If, LeftBrace, LeftBracket, LeftParen, Repeat, RightBrace, RightBracket,
@@ -105,7 +106,7 @@ mod tests {
     use crate::lint::tests::{findings, findings_in_literal, lint};
 
     #[test]
-    fn parts_of_scripts_in_literals_are_no_errors() {
+    fn parts_of_scripts_in_literals_are_not_errors() {
         for part in [
             "if redis.call('GET', KEYS[1]) then",
             "local a = 1 else redis.call('DEL', KEYS[1]) end",
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_to_be_a_script_is_information() {
+    fn findings_in_text_that_may_not_be_a_script_are_informational() {
         let severities = |source: &str, origin: Origin| {
             let (diagnostics, _) = crate::lint::checked(source, origin, &Limits::default(), &[]);
             diagnostics.into_iter().map(|found| (found.rule.name, found.severity)).collect::<Vec<_>>()
@@ -173,7 +174,7 @@ mod tests {
         }
     }
 
-    /// The parser panics at these.
+    /// The parser panics on these.
     #[test]
     fn backticks_are_errors() {
         for (source, line) in [

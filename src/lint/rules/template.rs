@@ -1,4 +1,4 @@
-//! Placeholders of templates.
+//! Template placeholders.
 
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Source};
 use crate::lint::source::parse::ParseError;
@@ -12,9 +12,10 @@ pub(super) static RULE: Rule = Rule {
     summary: "a file that is a template (`<%= … %>`, `{{ … }}`, `{% … %}`, `${…}`, `#{…}`, `%{…}`, `%(…)s`, `%s`, `$name`, \
               `<?= … ?>`) and not the script that the server gets",
     instead: "pass the values in KEYS or ARGV, or lint the output of the template",
-    why: "The linter checks the file as it is, so it may miss what the template adds. If a value differs from call to call, \
-          each makes a script of its own: the server compiles every one of them, and servers before Redis 7.4 keep \
-          them all. Values in literals of other languages are `client-value`.",
+    why: "The linter checks the file as it is, so it may miss code that the template adds. If a value \
+          differs between calls, each value creates a new script: the server compiles every one of them, \
+          and servers before Redis 7.4 keep them all. Values in literals of other languages are reported \
+          as `client-value`.",
     example: Some(Example {
         bad: "\
             return redis.call('DEL', '<%= prefix %>:lock')",
@@ -36,9 +37,9 @@ fn check(source: &Source<'_>) -> Vec<Diagnostic> {
     vec![Diagnostic::new(&RULE, *position, message)]
 }
 
-/// Placeholders of a source: in strings, and the first one in code that is no Lua.
+/// Placeholders of a source: those in strings, those that parse as tables, and the first one in code that is not Lua.
 pub(super) fn found(source: &Source<'_>) -> Vec<(Position, String)> {
-    // Texts of Lua that is not for Redis are templates of something else.
+    // Strings in Lua that is not for Redis are templates for something else.
     let in_strings = placeholders::in_strings(source.tokens).filter(|_| source.is_for_redis);
     let mut found: Vec<(Position, String)> =
         in_strings.map(|(position, placeholder)| (position, placeholder.to_owned())).collect();

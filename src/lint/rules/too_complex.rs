@@ -1,4 +1,4 @@
-//! Sources that are nested too deep for the parser.
+//! Sources that are nested too deeply, or too long, to be analysed.
 
 use crate::lint::rule::{Check, Diagnostic, Rule, Severity, Source};
 use crate::lint::source::parse::{MAX_TOKENS, ParseError};
@@ -8,11 +8,11 @@ pub(super) static RULE: Rule = Rule {
     name: "too-complex",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a script that is nested too deep, or too long, to be analysed",
+    summary: "a script that is nested too deeply, or too long, to be analysed",
     instead: "split it into functions",
     why: "A script is not analysed if brackets and blocks are nested deeper than 200 levels, which is \
           Lua's own limit, if an expression has more than 1,000 operators, or if the script has more than \
-          100,000 words and symbols. It is read up to 1 MiB.",
+          100,000 words and symbols. Files of more than 1 MiB are not read.",
     example: None,
     check: Check::Source(check),
 };

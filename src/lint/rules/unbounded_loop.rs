@@ -11,8 +11,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a loop or a recursion whose number of iterations depends on data",
     instead: "limit the number of iterations, and call the script again while there is more",
-    why: "The loop runs as long as there is data: after an outage of its consumers, a queue has millions \
-          of entries. A counter that is one of the conditions bounds a loop, and so does `math.min`.",
+    why: "The loop runs as long as there is data: after an outage of its consumers, a queue may have \
+          millions of entries. A counter in one of the conditions bounds a loop, and so does `math.min`.",
     example: Some(Example {
         bad: "\
             while redis.call('LLEN', KEYS[1]) > 0 do\n\
@@ -33,7 +33,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             LongLoop::Count(call) => {
                 let command = facts.calls.command(*call);
                 let message =
-                    format!("the number of iterations of this {keyword} loop is a reply of {command}");
+                    format!("the number of iterations of this {keyword} loop is a reply to {command}");
                 (message, Some(*call))
             }
             LongLoop::Elapsed(call) => {
@@ -50,7 +50,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             LongLoop::Unbounded => {
                 (format!("this {keyword} loop calls commands, and no counter limits it"), None)
             }
-            // Loops over a collection are reported where it is read.
+            // Loops over a collection are reported at the command that reads it.
             LongLoop::Collection(_) | LongLoop::Fields(_) | LongLoop::Endless(_) | LongLoop::Scan(_) => {
                 return None;
             }

@@ -12,8 +12,8 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a key that is neither in KEYS nor derived from KEYS",
     instead: "pass it in KEYS, by which clients of a cluster find the node and ACLs check access",
-    why: "In a cluster a script runs on the node of the keys in KEYS. A key of constants or ARGV may \
-          belong to another node; its command then fails.",
+    why: "In a cluster, a script runs on the node that holds the keys in KEYS. A key made of constants or \
+          ARGV may belong to another node, and its command then fails.",
     example: Some(Example {
         bad: "\
             redis.call('INCR', 'counter:' .. ARGV[1])",
@@ -35,7 +35,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// True if a key is made of constants and ARGV alone.
+/// True if a key consists only of constants and ARGV.
 fn is_undeclared(facts: &ScriptFacts<'_>, key: ExprId) -> bool {
     let mut is_undeclared = true;
     facts.values.follow(key, |id, next| {

@@ -1,4 +1,4 @@
-//! Suppressions that name no rule.
+//! Suppressions of unknown rules.
 
 use crate::lint::rule::{Check, Diagnostic, Example, Rule, Severity, Suppressed};
 
@@ -7,8 +7,8 @@ pub(super) static RULE: Rule = Rule {
     severity: Severity::Warning,
     on_by_default: true,
     summary: "a comment that suppresses an unknown rule",
-    instead: "use a name of the table in docs/lint.md",
-    why: "The comment suppresses nothing: the name is misspelt, or the rule does not exist any more.",
+    instead: "use a name from the table in docs/lint.md",
+    why: "The comment suppresses nothing: the name is misspelt, or the rule no longer exists.",
     example: Some(Example {
         bad: "\
             -- redis-script-lint: allow(keys)\n\

@@ -11,11 +11,11 @@ pub(super) static RULE: Rule = Rule {
     name: "unpack-collection",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "unpack of a whole collection, which fails from 8,000 elements on (`too many results to \
+    summary: "unpack of a whole collection, which fails with 8,000 or more elements (`too many results to \
               unpack`)",
     instead: "unpack slices: unpack(list, from, to)",
-    why: "Lua's stack holds 8,000 elements. The script works until the collection is larger; from then on \
-          every call fails.",
+    why: "Lua's stack holds 8,000 elements. The script works until the collection is larger than that; \
+          then every call fails.",
     example: Some(Example {
         bad: "\
             redis.call('DEL', unpack(redis.call('SMEMBERS', KEYS[1])))",
@@ -28,7 +28,7 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let calls = facts.script.exprs.ids().filter_map(|id| Some((id, facts.calls.unpack_args(id)?)));
-    // A list is reported once.
+    // Report each list only once.
     let mut reported = HashSet::new();
     calls
         .filter_map(|(id, args)| {
@@ -49,7 +49,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             };
             let command = facts.calls.command(read);
             let message = format!(
-                "unpack of {what} {command} fails from 8,000 elements on (too many results to unpack)"
+                "unpack of {what} {command} fails with 8,000 or more elements (too many results to unpack)"
             );
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message)
                 .unless(facts.doubt_of_unpack(read).as_ref());
@@ -58,7 +58,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// True for KEYS with a constant pattern that is the name of one key.
+/// True for KEYS with a constant pattern that matches only one key.
 fn finds_one_key(facts: &ScriptFacts<'_>, read: ExprId) -> bool {
     let pattern = facts.calls.redis(read).and_then(|call| facts.calls.constant(*call.args.first()?));
     facts.calls.command(read) == "KEYS"

@@ -8,7 +8,7 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a comment that suppresses nothing",
     instead: "remove it",
-    why: "The suppressed finding does not exist any more. The comment would suppress a new one.",
+    why: "The suppressed finding no longer exists, and the comment would suppress a new one.",
     example: Some(Example {
         bad: "\
             -- redis-script-lint: allow(keys-command)\n\

@@ -13,14 +13,14 @@ pub(super) static RULE: Rule = Rule {
     name: "value-in-body",
     severity: Severity::Info,
     on_by_default: false,
-    summary: "an identifier in the body that is part of a key or stored: the server gets another script for each",
+    summary: "an identifier in the body that is part of a key or stored: the server receives a different script for each value",
     instead: "pass it in KEYS or ARGV",
-    why: "A client that formats values into the body sends another script for each value. The server \
-          compiles every one of them, and servers before Redis 7.4 keep them all. The rule reports UUIDs and \
-          hexadecimal identifiers that are part of a key or stored, and numbers in keys. Other numbers are \
-          not reported: they are mostly constants (an epoch, a maximum score, a seed), as are the nil UUID \
-          and regular digits. \
-          The rule is off by default, and reports information, because a random constant looks the same.",
+    why: "A client that formats values into the body sends a different script for each value. The server \
+          compiles every one of them, and servers before Redis 7.4 keep them all. The rule reports UUIDs \
+          and hexadecimal identifiers that are stored or part of a key, and numbers in keys. It does not \
+          report other numbers, the nil UUID or digits that repeat or count up, because these are mostly constants (an \
+          epoch, a maximum score, a seed). The rule is off by default, and its findings are information, \
+          because a random constant looks the same.",
     example: Some(Example {
         bad: "\
             redis.call('SET', 'session:9f86d081884c7d659a2feaa0c55ad015', ARGV[1])",
@@ -46,7 +46,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
                 Some((at, identifier(&text).or_else(number)?))
             });
             diagnostics.extend(id.map(|(position, what)| {
-                let message = format!("{what} is {role}: each value makes another script");
+                let message = format!("{what} is {role}: each value creates a new script");
                 Diagnostic::new(&RULE, facts.script.position(position), message)
             }));
         }
@@ -54,7 +54,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// String constants that a value is put together from.
+/// String constants that a value is concatenated from.
 fn constants(facts: &ScriptFacts<'_>, value: ExprId) -> Vec<(String, ExprId)> {
     let mut constants = Vec::new();
     facts.values.follow(value, |id, next| {
@@ -72,10 +72,10 @@ fn constants(facts: &ScriptFacts<'_>, value: ExprId) -> Vec<(String, ExprId)> {
 /// Minimum length of an identifier of hexadecimal digits.
 const MIN_HEX: usize = 12;
 
-/// Minimum number of different characters of a random identifier; constants repeat or count.
+/// Minimum number of different characters in a random identifier; the characters of constants repeat or count up.
 const MIN_DIFFERENT: usize = 6;
 
-/// Identifier in a text that looks random.
+/// Identifier in a string that looks random.
 fn identifier(text: &str) -> Option<&'static str> {
     let parts: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -97,13 +97,13 @@ fn identifier(text: &str) -> Option<&'static str> {
     parts.iter().any(is_id).then_some("a random identifier")
 }
 
-/// Lengths of numbers that are identifiers.
+/// Lengths of numbers that count as identifiers.
 const NUMBER: RangeInclusive<usize> = 6..=20;
 
-/// Minimum number of different digits of a number that is an identifier.
+/// Minimum number of different digits in a number that counts as an identifier.
 const MIN_DIGITS: usize = 4;
 
-/// True if a key has a number that looks like an identifier.
+/// True if a key contains a number that looks like an identifier.
 fn has_number(key: &str) -> bool {
     let mut parts = key.split(|c: char| !c.is_ascii_alphanumeric());
     parts.any(|part| {
@@ -116,14 +116,14 @@ fn has_number(key: &str) -> bool {
     })
 }
 
-/// True if characters differ and don't count up or down.
+/// True if enough characters are different, and most of them neither repeat nor count up or down.
 fn is_random(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let different: BTreeSet<u8> = text.bytes().collect();
     different.len() >= MIN_DIFFERENT && is_irregular(&text)
 }
 
-/// True if most characters are neither the one before them nor the next in order.
+/// True if most characters neither repeat the previous character nor are adjacent to it in order.
 fn is_irregular(text: &str) -> bool {
     let bytes = text.as_bytes();
     let pairs = bytes.iter().zip(bytes.iter().skip(1));

@@ -1,4 +1,4 @@
-//! Writes before a loop that may take long.
+//! Writes before a loop that may take a long time.
 
 use std::collections::HashSet;
 
@@ -14,9 +14,9 @@ pub(super) static RULE: Rule = Rule {
     name: "write-before-long-work",
     severity: Severity::Warning,
     on_by_default: true,
-    summary: "a write before a loop that may take long, which makes the loop unkillable",
+    summary: "a write before a loop that may take a long time, which makes the loop unkillable",
     instead: "read and decide first, write last; or limit the loop",
-    why: "After the first write SCRIPT KILL and FUNCTION KILL reply UNKILLABLE, and only SHUTDOWN NOSAVE \
+    why: "After the first write, SCRIPT KILL and FUNCTION KILL reply UNKILLABLE, and only SHUTDOWN NOSAVE \
           ends the script.",
     example: Some(Example {
         bad: "\
@@ -36,27 +36,27 @@ pub(super) static RULE: Rule = Rule {
 /// Maximum depth of calls of the script's functions that are followed.
 const MAX_CALL_DEPTH: usize = 32;
 
-/// End of a list of statements.
+/// Outcome of a list of statements.
 #[derive(Debug, Clone, Copy)]
 enum Flow {
     /// They return.
     Returns,
-    /// They run to their end; the command has written by then.
+    /// They run to their end; the command, if any, is a write that has happened by then.
     Continues(Option<ExprId>),
 }
 
 /// Execution of a script in the order of its statements.
 struct Execution<'a> {
     facts: &'a ScriptFacts<'a>,
-    /// Functions that were entered, and whether a write came before.
+    /// Functions that were entered, each with true if a write preceded the call.
     entered: HashSet<(FnId, bool)>,
-    /// The first finding that is a warning, else the first one; the remedy for all others is the same.
+    /// The first warning, or the first finding if there is no warning. The remedy for all others is the same.
     diagnostic: Option<Diagnostic>,
 }
 
 fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
     let mut execution = Execution { facts, entered: HashSet::new(), diagnostic: None };
-    // Functions that the script does not call are called from outside.
+    // Functions that the script does not call are treated as entry points.
     for function in facts.script.functions.ids() {
         if !execution.entered.iter().any(|(entered, _)| *entered == function) {
             execution.function(function, None, 0);
@@ -66,7 +66,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
 }
 
 impl Execution<'_> {
-    /// Executes a function; `written` is the command that has written before. Returns the one that has written after.
+    /// Executes a function. `written` is a write that has happened before the call; the result is one that has happened by the end.
     fn function(&mut self, id: FnId, written: Option<ExprId>, depth: usize) -> Option<ExprId> {
         if depth < MAX_CALL_DEPTH
             && self.entered.insert((id, written.is_some()))
@@ -113,14 +113,14 @@ impl Execution<'_> {
         Flow::Continues(written)
     }
 
-    /// Reports a loop after a write. A loop without a doubt replaces one with a doubt.
+    /// Reports a loop after a write. A finding without a doubt replaces one with a doubt.
     fn report(&mut self, write: ExprId, at: Position, doubt: Option<&Doubt>) {
         let is_new =
             self.diagnostic.as_ref().is_none_or(|known| known.severity < RULE.severity && doubt.is_none());
         if is_new {
             let position = self.facts.script.position(write);
             let message = format!(
-                "{} in line {{line}} writes before this loop, so SCRIPT KILL can't end the loop",
+                "{} on line {{line}} writes before this loop, so SCRIPT KILL can't end the loop",
                 self.facts.calls.command(write)
             );
             let diagnostic = Diagnostic::new(&RULE, at, message);

@@ -11,7 +11,7 @@ pub(super) static RULE: Rule = Rule {
     on_by_default: true,
     summary: "a write in a script or function with the flag no-writes, which the server rejects",
     instead: "remove the flag or the write",
-    why: "The write fails with an error, each time that it is reached.",
+    why: "The write fails with an error each time it is reached.",
     example: Some(Example {
         bad: "\
             #!lua flags=no-writes\n\

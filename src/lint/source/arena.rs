@@ -1,14 +1,14 @@
-//! Tables whose rows have typed ids, so that the id of one table can't be used for another.
+//! Tables with typed row ids, so that an id of one table can't be used with another.
 
 use std::marker::PhantomData;
 
-/// Id of a row: its index.
+/// Id of a row, which is its index.
 pub(crate) trait Id: Copy {
     fn from_index(index: usize) -> Self;
     fn index(self) -> usize;
 }
 
-/// Declares newtypes that are an [`Id`].
+/// Declares newtypes that implement [`Id`].
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -28,7 +28,7 @@ macro_rules! ids {
 }
 pub(crate) use ids;
 
-/// Rows of type `T` by ids of type `I`, in the order in which they were added.
+/// Rows of type `T`, indexed by ids of type `I`, in insertion order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Arena<I, T> {
     rows: Vec<T>,
@@ -42,19 +42,19 @@ impl<I, T> Default for Arena<I, T> {
 }
 
 impl<I: Id, T> Arena<I, T> {
-    /// Adds a row.
+    /// Appends a row, and returns its id.
     pub(crate) fn push(&mut self, row: T) -> I {
         let id = self.next_id();
         self.rows.push(row);
         id
     }
 
-    /// Id of the row that is added next.
+    /// Id that the next row will get.
     pub(crate) fn next_id(&self) -> I {
         I::from_index(self.rows.len())
     }
 
-    /// Returns a row; `None` for an id of another arena.
+    /// Returns a row, or `None` if the arena has no row with this id.
     pub(crate) fn get(&self, id: I) -> Option<&T> {
         self.rows.get(id.index())
     }
@@ -72,7 +72,7 @@ impl<I: Id, T> Arena<I, T> {
         self.ids().zip(&self.rows)
     }
 
-    /// Arena with a row for each row of this one.
+    /// Maps each row to a row of a new arena with the same ids.
     pub(crate) fn map<U>(&self, row: impl FnMut((I, &T)) -> U) -> Arena<I, U> {
         Arena { rows: self.iter().map(row).collect(), id: PhantomData }
     }

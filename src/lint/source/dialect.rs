@@ -1,13 +1,13 @@
-//! Program that a Lua file is for.
+//! Detection of Lua files for other programs.
 //!
-//! Repositories have Lua for web servers, editors, games and tests beside the scripts for Redis. A file without anything that is for
-//! Redis, which uses a name that Redis does not have, is for another program.
+//! Besides scripts for Redis, repositories contain Lua for web servers, editors, games and tests. A file is for another program if
+//! nothing in it is specific to Redis and it uses a name that Redis does not have.
 
 use full_moon::tokenizer::Symbol;
 
 use crate::lua::{Kind, Position, Token};
 
-/// Names that only other programs have, and that are seldom those of variables.
+/// Names that only other programs define, and that are rarely names of variables.
 const FOREIGN: &str = "\
     AddCSLuaFile CreateFrame LibStub RegisterNetEvent SMODS UnityEngine after_each awesome before_each describe ffi \
     hooksecurefunc io jit love minetest module ngx package print require vim wezterm";
@@ -16,12 +16,12 @@ const FOREIGN: &str = "\
 const LIBRARIES: &str = "\
     math redis server string table";
 
-/// Members of `redis` that scripts use.
+/// Members of `redis` in the script API.
 const API: &str = "\
     REDIS_VERSION REDIS_VERSION_NUM acl_check_cmd breakpoint call debug error_reply log pcall register_function \
     replicate_commands set_repl setresp sha1hex status_reply";
 
-/// Members of `server`, of those.
+/// Members of `server`; a subset of [`API`].
 const SERVER_API: &str = "\
     call error_reply pcall register_function status_reply";
 
@@ -39,11 +39,11 @@ pub(crate) fn uses_redis(tokens: &[Token<'_>]) -> bool {
     found
 }
 
-/// Character that no text has.
+/// Character that no text file contains.
 pub(crate) const NUL: &str = "\0";
 
-/// Name that tells that a source is for another program, and its position. Other names that nothing defines may be those of a
-/// fragment.
+/// Name that identifies a source as Lua for another program, and its position. Other undefined names may occur in a fragment of a
+/// script.
 pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     let mut found = None;
     variables(tokens, |name, position, _| {
@@ -54,7 +54,7 @@ pub(crate) fn foreign_name<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a st
     found.or_else(|| label(tokens))
 }
 
-/// First use of a member of `assert`, which is a function in Redis and a table in frameworks for tests, and its position.
+/// First use of a member of `assert`, and its position. `assert` is a function in Redis and a table in test frameworks.
 pub(crate) fn assertion<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     let mut found = None;
     variables(tokens, |name, position, followers| {
@@ -66,7 +66,7 @@ pub(crate) fn assertion<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)>
     found
 }
 
-/// First function that a source declares as the member of a table (`function class.name`, `function class:name`).
+/// First function that a source declares as a member of a table (`function class.name`, `function class:name`).
 pub(crate) fn method<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     tokens.windows(4).find_map(|words| match words {
         [function, table, dot, name] => {
@@ -80,7 +80,7 @@ pub(crate) fn method<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     })
 }
 
-/// First `goto`, label or attribute of a variable (`<const>`), which Lua 5.1 does not have.
+/// First `goto`, label or variable attribute (`<const>`). Lua 5.1 has none of them.
 fn label<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     let is_colon = |token: &Token<'_>| token.kind == Kind::Symbol(Symbol::Colon);
     tokens.windows(3).find_map(|words| match words {
@@ -98,7 +98,7 @@ fn label<'a>(tokens: &[Token<'a>]) -> Option<(Position, &'a str)> {
     })
 }
 
-/// Visits the words that may be variables, with their positions and the tokens behind them.
+/// Visits the words that may be variables, with their positions and the tokens after them.
 fn variables<'a>(tokens: &[Token<'a>], mut visit: impl FnMut(&'a str, Position, &[Token<'a>])) {
     let (mut is_field, mut is_method) = (false, false);
     for (index, token) in tokens.iter().enumerate() {
@@ -107,14 +107,14 @@ fn variables<'a>(tokens: &[Token<'a>], mut visit: impl FnMut(&'a str, Position, 
         {
             visit(name, token.position, tokens.get(index + 1..).unwrap_or_default());
         }
-        // Two colons end a label.
+        // Two colons delimit a label; the word after them is not a field.
         let is_colon = token.kind == Kind::Symbol(Symbol::Colon);
         is_field = token.kind == Kind::Symbol(Symbol::Dot) || is_colon && !is_method;
         is_method = is_colon;
     }
 }
 
-/// True if tokens are `.member` or `['member']` of a list of members.
+/// True if tokens begin with `.member` or `['member']`, where `member` is in `members`.
 fn is_member(followers: &[Token<'_>], members: &str) -> bool {
     match followers {
         [dot, member, ..] if dot.kind == Kind::Symbol(Symbol::Dot) => {

@@ -9,7 +9,7 @@ pub(crate) enum Flags {
     Others,
 }
 
-/// Kind of a source by its first line.
+/// Type of a source, according to its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Header {
     /// Script without a `#!` line.
@@ -21,8 +21,8 @@ pub(crate) enum Header {
 }
 
 impl Header {
-    /// Parses the first line. Returns the source without it, as servers compile it; line numbers stay. A byte order mark before
-    /// it is skipped; servers reject it.
+    /// Parses the first line, and returns the source without it, as servers compile it; line numbers do not change. Skips a byte order
+    /// mark, which servers reject.
     pub(crate) fn parse(source: &str) -> (Self, &str) {
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if !source.starts_with("#!") {
@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// True if the first line names the engine of servers.
+/// True if the first line names the engine `lua`.
 pub(crate) fn names_lua(source: &str) -> bool {
     let engine = source.trim_start_matches('\u{feff}').get(..5);
     engine.is_some_and(|engine| engine.eq_ignore_ascii_case("#!lua"))
@@ -58,18 +58,17 @@ const FLAGS: [&str; 8] = [
     "allow-undeclared-keys",
 ];
 
-/// True if a server knows a flag, or a template is to insert it. Servers compare flags of functions with regard to the letter case.
+/// True if a server accepts a flag, or a template inserts it. Servers compare the flags of functions case-sensitively.
 pub(crate) fn is_flag(flag: &str) -> bool {
     FLAGS.contains(&flag) || is_placeholder(flag)
 }
 
-/// True if a word has a mark of a template: `%s`, `${flags}`, `{{flags}}`, `<%= flags %>`.
+/// True if a word looks like a template placeholder: `%s`, `${flags}`, `{{flags}}`, `<%= flags %>`.
 fn is_placeholder(word: &str) -> bool {
     word.contains(['%', '$', '{', '}', '<', '>'])
 }
 
-/// Reason for which servers reject the first line (measured on Redis 7.0.15: `evalExtractShebangFlags` and
-/// `functionExtractLibMetaData`).
+/// Reason why servers reject the first line (measured on Redis 7.0.15: `evalExtractShebangFlags` and `functionExtractLibMetaData`).
 pub(crate) fn problem(source: &str) -> Option<String> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source).strip_prefix("#!")?;
     let Some((line, _)) = source.split_once('\n') else {
@@ -78,7 +77,7 @@ pub(crate) fn problem(source: &str) -> Option<String> {
     let mut words = line.split_ascii_whitespace();
     let engine = words.next().filter(|_| !line.starts_with([' ', '\t'])).unwrap_or_default();
     let is_library = words.clone().any(|word| word.starts_with("name="));
-    // FUNCTION LOAD ignores the letter case, SCRIPT LOAD does not.
+    // FUNCTION LOAD ignores the case of the engine name; SCRIPT LOAD does not.
     if engine != "lua" && !(is_library && engine.eq_ignore_ascii_case("lua")) {
         return Some(format!("unknown engine `{engine}`; the only one is lua"));
     }

@@ -1,4 +1,4 @@
-//! Text of a script → first line, suppressions, syntax tree.
+//! Parsing of a script: first line, suppressions, syntax tree.
 
 pub(crate) mod arena;
 pub(crate) mod dialect;

@@ -1,21 +1,21 @@
-//! Nesting of a source. The parser (`full_moon`) recurses with it and has no limit of its own: a source that is nested too deep
-//! must not reach it, else the stack overflows and the process aborts.
+//! Limit on the nesting of a source. The parser (`full_moon`) is recursive and has no limit of its own. A source that is nested too
+//! deeply must not reach it; otherwise the stack overflows and the process aborts.
 
 use full_moon::tokenizer::Symbol;
 
 use crate::lua::{Kind, Position, Token};
 
-/// Maximum depth of brackets and blocks. Lua's own limit (`LUAI_MAXCCALLS`).
+/// Maximum depth of brackets and blocks, which is Lua's own limit (`LUAI_MAXCCALLS`).
 const MAX_DEPTH: usize = 200;
 
-/// Maximum number of operators and levels that are open at a time.
+/// Maximum number of operators and levels that are open at the same time.
 const MAX_OPERATORS: usize = 1000;
 
-/// Returns the position at which a source is nested too deep for the parser.
+/// Returns the position at which a source is nested too deeply for the parser.
 pub(crate) fn too_deep<'a>(tokens: impl IntoIterator<Item = &'a Token<'a>>) -> Option<Position> {
-    // Operators of the current expression, for each open level.
+    // Number of operators in the current expression, for each open level.
     let mut levels = vec![0_usize];
-    // Sum of the operators of all open levels, and of the levels.
+    // Number of open levels and of the operators in all of them.
     let mut total = 0;
     for token in tokens {
         let Kind::Symbol(symbol) = token.kind else { continue };
@@ -47,7 +47,7 @@ pub(crate) fn too_deep<'a>(tokens: impl IntoIterator<Item = &'a Token<'a>>) -> O
                     total += 1;
                 }
             }
-            // An expression ends and another one begins.
+            // One expression ends and another begins.
             Symbol::Comma
             | Symbol::Semicolon
             | Symbol::Equal
@@ -119,7 +119,7 @@ mod tests {
         assert!(is_too_deep(&format!("x = {}", "a .. a .. a .. a .. a .. a .. (".repeat(190))));
     }
 
-    /// The parser ends a string at a carriage return, so what follows is code.
+    /// The parser ends a string at a carriage return, so the text after it is code.
     #[test]
     fn nesting_behind_an_unclosed_string_is_counted() {
         for end in ["\r", "\n", "\r\n"] {

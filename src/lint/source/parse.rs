@@ -1,7 +1,7 @@
-//! Source → [`Script`]. `full_moon` parses; [`lower`] converts its tree.
+//! Parsing of a source to a [`Script`]: `full_moon` parses it, and [`lower`] converts the tree.
 //!
-//! `full_moon` is the parser of Lua's formatter `StyLua` and linter `selene`. Without features it accepts Lua 5.1 only, and it
-//! keeps the position of every token.
+//! `full_moon` is the parser of the Lua formatter `StyLua` and the linter `selene`. Without features it accepts only Lua 5.1. It keeps
+//! the position of every token.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -13,11 +13,11 @@ use crate::lint::source::nesting;
 use crate::lint::source::syntax::Script;
 use crate::lua::{Kind, Position, Token};
 
-/// Maximum number of tokens. The tree and the analysis take about 1.3 KB per token; the largest scripts of published packages
-/// have 10,000.
+/// Maximum number of tokens. The tree and the analysis take about 1.3 KB per token; the largest scripts in published packages have
+/// 10,000 tokens.
 pub(crate) const MAX_TOKENS: usize = 100_000;
 
-/// Reason for which a source has no syntax tree.
+/// Reason why a source has no syntax tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ParseError {
     /// The nesting exceeds the limit at this position.
@@ -43,7 +43,7 @@ pub(crate) fn parse(source: &str, tokens: &[Token<'_>]) -> Result<Script, ParseE
         Kind::Illegal(character) => Some((token.position, character)),
         _ => None,
     });
-    // The parser (full_moon 3.0.0) reports an illegal character, but panics at a backtick.
+    // The parser (full_moon 3.0.0) reports other illegal characters, but panics on a backtick.
     if let Some((position, first)) = illegal.clone().next()
         && illegal.any(|(_, character)| character == '`')
     {
@@ -58,8 +58,8 @@ pub(crate) fn parse(source: &str, tokens: &[Token<'_>]) -> Result<Script, ParseE
         .map_err(|(position, message)| ParseError::Syntax(position, message.to_owned()))
 }
 
-/// Replaces the exponents of hexadecimal numbers (`0x1p4`), which Lua 5.1 accepts and the parser does not, by digits. Positions
-/// stay.
+/// Replaces the `p` of hexadecimal exponents (`0x1p4`), which Lua 5.1 accepts and the parser does not, with a digit. Positions do not
+/// change.
 fn without_exponents<'a>(source: &'a str, tokens: &[Token<'_>]) -> Cow<'a, str> {
     let pairs = tokens.iter().zip(tokens.iter().skip(1));
     let exponents: BTreeSet<Position> = pairs.filter_map(|(one, other)| exponent(one, other)).collect();
@@ -77,7 +77,7 @@ fn without_exponents<'a>(source: &'a str, tokens: &[Token<'_>]) -> Cow<'a, str> 
     replaced.into()
 }
 
-/// Position of the `p` of a hexadecimal number, which the lexer takes for a name that follows the number at once.
+/// Position of the `p` of a hexadecimal number. The lexer returns the exponent as a name immediately after the number.
 fn exponent(number: &Token<'_>, name: &Token<'_>) -> Option<Position> {
     let (Kind::Word(number_text), Kind::Word(name_text)) = (number.kind, name.kind) else { return None };
     let digits = number_text.strip_prefix("0x").or_else(|| number_text.strip_prefix("0X"))?;
@@ -88,7 +88,7 @@ fn exponent(number: &Token<'_>, name: &Token<'_>) -> Option<Position> {
     (is_adjacent && is_number && exponent.bytes().all(|byte| byte.is_ascii_digit())).then_some(name.position)
 }
 
-/// True if a string has an escape sequence of a number that is no byte: `\256`.
+/// True if a string has a decimal escape sequence that is not a byte: `\256`.
 fn has_large_escape(token: &Token<'_>) -> bool {
     let Kind::String(text) = token.kind else { return false };
     if !text.starts_with(['\'', '"']) {
@@ -107,7 +107,7 @@ fn has_large_escape(token: &Token<'_>) -> bool {
     false
 }
 
-/// Message of an error, in one line.
+/// One-line message of a parser error.
 fn message(error: &full_moon::Error) -> String {
     match error {
         full_moon::Error::AstError(error) => {

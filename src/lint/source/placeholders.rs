@@ -1,4 +1,4 @@
-//! Placeholders of templates. A script that has one is not the script that the server gets.
+//! Template placeholders. A source that contains one is not the script that the server receives.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use full_moon::tokenizer::Symbol;
 
 use crate::lua::{Kind, Position, Token, tokens};
 
-/// Maximum number of characters of a placeholder.
+/// Maximum length of the text inside a placeholder, in bytes.
 const MAX_LENGTH: usize = 100;
 
-/// Returns the first placeholder of each string literal.
+/// Returns the first placeholder in each string literal, with the position of the literal.
 pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (Position, &'a str)> {
     tokens.iter().filter_map(|token| match token.kind {
         Kind::String(text) => Some((token.position, placeholder(text)?)),
@@ -19,8 +19,8 @@ pub(crate) fn in_strings<'a>(tokens: &'a [Token<'a>]) -> impl Iterator<Item = (P
     })
 }
 
-/// Returns the placeholders in a script that is Lua with them: `{{ name }}` is a table in a table there, and `#{name}` its length.
-/// Nothing defines the name, of which the positions are given.
+/// Returns the placeholders that parse as Lua: `{{ name }}` is a nested table, and `#{name}` the length of a table. Only names whose
+/// positions are in `undefined` count.
 pub(crate) fn in_tables(tokens: &[Token<'_>], undefined: &BTreeSet<Position>) -> Vec<(Position, String)> {
     let mut found = Vec::new();
     let mut rest = tokens;
@@ -39,7 +39,7 @@ pub(crate) fn in_tables(tokens: &[Token<'_>], undefined: &BTreeSet<Position>) ->
     found
 }
 
-/// Number of closing braces of a placeholder that begins with a token, and of tokens after the first.
+/// Number of closing braces of a placeholder that begins with the token `first`, and its number of tokens after `first`.
 fn table_placeholder(first: &Token<'_>, others: &[Token<'_>]) -> Option<(usize, usize)> {
     let next = others.first()?;
     let is = |token: &Token<'_>, symbol: Symbol| token.kind == Kind::Symbol(symbol);
@@ -65,7 +65,7 @@ fn table_placeholder(first: &Token<'_>, others: &[Token<'_>]) -> Option<(usize, 
     (path % 2 == 1 && alternates && closes && is_closed_at_once).then_some((braces, 1 + path + braces))
 }
 
-/// Name that a token is.
+/// Name, if a token is one.
 fn word<'a>(token: &Token<'a>) -> Option<&'a str> {
     match token.kind {
         Kind::Word(name) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => Some(name),
@@ -73,12 +73,12 @@ fn word<'a>(token: &Token<'a>) -> Option<&'a str> {
     }
 }
 
-/// True if a token follows another one, which has this number of characters, at once.
+/// True if `next` immediately follows `token`, which has `length` characters.
 fn is_adjacent(token: &Token<'_>, length: usize, next: &Token<'_>) -> bool {
     token.position.line == next.position.line && token.position.column + length == next.position.column
 }
 
-/// Returns the parameters of a client that replaces them by elements of KEYS and ARGV: `@key`, `_:key-name`.
+/// Returns the parameters that a client replaces with elements of KEYS and ARGV: `@key`, `_:key-name`.
 pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
     if !source.contains('@') && !source.contains("_:") {
         return Vec::new();
@@ -98,7 +98,7 @@ pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
     found
 }
 
-/// Name that a text begins with: `key-name`, `old-?value`. A method call has arguments.
+/// Parameter name at the beginning of `text`: `key-name`, `old-?value`. A name followed by arguments is a method call instead.
 fn qualified(text: &str) -> Option<&str> {
     let is_part = |(at, character): (usize, char)| {
         let next = text.get(at + 1..).and_then(|rest| rest.chars().next());
@@ -125,7 +125,7 @@ fn marked(tokens: &[Token<'_>]) -> Vec<(Position, String)> {
     parameters.collect()
 }
 
-/// Replaces all characters of parameters that are not those of names. Positions stay.
+/// Replaces all characters of parameters that are not alphanumeric with `_`. Positions do not change.
 pub(crate) fn named<'a>(source: &'a str, parameters: &[(Position, String)]) -> Cow<'a, str> {
     if parameters.is_empty() {
         return source.into();
@@ -145,8 +145,8 @@ pub(crate) fn named<'a>(source: &'a str, parameters: &[(Position, String)]) -> C
     named.into()
 }
 
-/// Returns the position of the first placeholder in code, and the placeholder. Those in strings and comments leave a script
-/// as Lua, and so do nested tables, which look like `{{ name }}`: only those in the line of the error count.
+/// Returns the first placeholder in code, and its position. A script with placeholders in strings or comments is still Lua, and so is
+/// one with nested tables, which look like `{{ name }}`; these count only on the line of the error.
 pub(crate) fn in_code<'a>(
     source: &'a str,
     tokens: &[Token<'_>],
@@ -183,8 +183,8 @@ pub(crate) fn in_code<'a>(
     })
 }
 
-/// Returns the first directive (`%include`, `@@include`, `#include`) or parameter of a format (`%s`, `%%NAME%%`), of a shell (`$name`, `$1`),
-/// or of a client that names them (`@key`). None of these marks begins an expression of Lua.
+/// Returns the first directive (`%include`, `@@include`, `#include`), format specifier (`%s`, `%%NAME%%`), shell parameter (`$name`,
+/// `$1`) or named parameter of a client (`@key`). No Lua expression begins like these.
 fn formatted(text: &str) -> Option<&str> {
     let begins = |at: usize| {
         let before = text.get(..at).unwrap_or_default().trim_end();
@@ -209,7 +209,8 @@ fn formatted(text: &str) -> Option<&str> {
     (is_name && is_word).then(|| marked.get(..mark + length))?
 }
 
-/// Returns the first placeholder in a text. Patterns of Lua have the same characters (`<%w+>`, `{{(.-)}}`).
+/// Returns the first placeholder in a string. Lua patterns that consist of the same characters (`<%w+>`, `{{(.-)}}`) are not
+/// placeholders.
 fn placeholder(text: &str) -> Option<&str> {
     let is_name = |inner: &str| {
         let inner = inner.trim_start_matches(['#', '/', '^', '&', '>', '{', '.', '-', ' ']).trim_end();

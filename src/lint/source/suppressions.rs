@@ -19,7 +19,7 @@ pub(crate) enum Scope {
 pub(crate) struct Suppression<'a> {
     pub(crate) position: Position,
     pub(crate) scope: Scope,
-    /// Name of the rule as it is written; it may be the name of no rule.
+    /// Name of the rule as written; there may be no such rule.
     pub(crate) rule: &'a str,
 }
 
@@ -27,12 +27,12 @@ pub(crate) struct Suppression<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Suppressions<'a> {
     pub(crate) parsed: Vec<Suppression<'a>>,
-    /// Comments with the mark that have neither form.
+    /// Comments that contain the mark but have neither form.
     pub(crate) malformed: Vec<Position>,
 }
 
 impl<'a> Suppressions<'a> {
-    /// Reads the comments among the tokens of a source.
+    /// Parses the comments among the tokens of a source.
     pub(crate) fn parse(tokens: &[Token<'a>]) -> Self {
         let mut suppressions = Self::default();
         let is_code = |token: &&Token<'_>| !matches!(token.kind, Kind::Comment(_));
@@ -41,7 +41,7 @@ impl<'a> Suppressions<'a> {
             if let Kind::Comment(comment) = token.kind
                 && let Some((_, text)) = comment.split_once(MARK)
             {
-                // A comment beside code applies to its line, one on a line of its own to the next line with code.
+                // A comment next to code applies to its line; a comment on its own line applies to the next line with code.
                 let line = token.position.line;
                 let line = code.range(line..).next().copied().unwrap_or(line);
                 match names(text) {
@@ -59,7 +59,7 @@ impl<'a> Suppressions<'a> {
     }
 }
 
-/// Parses `allow(…)` or `allow-file(…)`. Returns the scope if it is not a line, and the text in the brackets.
+/// Parses `allow(…)` or `allow-file(…)`. Returns [`Scope::File`] for the latter, and the text in parentheses.
 fn names(text: &str) -> Option<(Option<Scope>, &str)> {
     let text = text.trim_start();
     let (scope, rest) = match text.strip_prefix("allow-file") {

@@ -1,8 +1,7 @@
-//! Script as the rules see it: expressions with resolved variables, statements in their order, loops and functions with their
-//! contents.
+//! Script in the form that is analysed: expressions with resolved variables, statements in source order, and loops and functions with
+//! their contents.
 //!
-//! Expressions, variables, loops and functions refer to each other by id, so that nothing recurses with the nesting of the
-//! source except [`Statement`], whose depth is limited.
+//! Expressions, variables, loops and functions refer to each other by id. Only [`Statement`] is recursive, and its depth is limited.
 
 use std::collections::HashMap;
 
@@ -29,7 +28,7 @@ const MAX_ALIASES: usize = 8;
 /// Maximum number of conditions around a call that are analysed.
 const MAX_GUARDS: usize = 16;
 
-/// Maximum number of parts of two expressions that are compared.
+/// Maximum number of subexpressions of two expressions that are compared.
 const MAX_COMPARED: usize = 50;
 
 /// Binary operator.
@@ -47,7 +46,7 @@ pub(crate) enum Binary {
     Power,
 }
 
-/// Kind of a comparison.
+/// Comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Comparison {
     /// `<` or `<=`.
@@ -92,7 +91,7 @@ pub(crate) enum Unary {
 pub(crate) enum Expr {
     Nil,
     Bool(bool),
-    /// Number as it is written.
+    /// Number as written.
     Number(String),
     /// Value of a string literal.
     String(String),
@@ -124,7 +123,7 @@ pub(crate) enum Value {
     Of(ExprId),
     /// Element of the collection that a loop iterates over.
     PartOf(ExprId),
-    /// One of the later results of a call.
+    /// Result of a call after the first one.
     ResultOf(ExprId),
 }
 
@@ -141,13 +140,13 @@ impl Value {
 pub(crate) struct Variable {
     pub(crate) name: String,
     pub(crate) is_global: bool,
-    /// All assignments; for parameters also the arguments of the calls in this script.
+    /// All assigned values; for a parameter, also the arguments of the calls in this script.
     pub(crate) values: Vec<Value>,
-    /// Limits that the script sets it to where it is past them: `if n > 100 then n = 100 end`.
+    /// Limits that the script clamps it to: `if n > 100 then n = 100 end`.
     pub(crate) limits: Vec<ExprId>,
-    /// Values of its fields, if it is a table: those of its constructor, and those that are assigned by name.
+    /// Values of its fields, if it is a table: those in its constructor, and those assigned by name.
     pub(crate) fields: HashMap<String, Vec<ExprId>>,
-    /// Its fields as variables, as far as values are assigned to them after the constructor.
+    /// Variables for the fields that are assigned after the constructor.
     pub(crate) field_variables: HashMap<String, VarId>,
 }
 
@@ -162,15 +161,15 @@ pub(crate) struct Function {
     pub(crate) returns: Vec<ExprId>,
     /// Other values of each `return`.
     pub(crate) later_returns: Vec<ExprId>,
-    /// All calls in it, without those in nested functions.
+    /// All calls in it, except those in nested functions.
     pub(crate) calls: Vec<ExprId>,
-    /// Variables whose tables get more elements in it.
+    /// Variables whose tables gain elements in it.
     pub(crate) grown: Vec<VarId>,
-    /// For each `return`: the condition of the innermost `if`.
+    /// Condition of each exit (`return`, `error` or a failed `assert`): that of the innermost `if`.
     pub(crate) exits: Vec<Option<ExprId>>,
 }
 
-/// Kind of a loop.
+/// Type of a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoopKind {
     /// `while` and its condition.
@@ -205,26 +204,27 @@ pub(crate) struct Loop {
     pub(crate) position: Position,
     pub(crate) kind: LoopKind,
     pub(crate) body: Vec<Statement>,
-    /// For each `break`, `return` and `error` in it: the condition of the innermost `if`; `None` if it is unconditional.
+    /// Condition of each exit (`break`, `return`, `error` or a failed `assert`): that of the innermost `if`; `None` if it is
+    /// unconditional.
     pub(crate) exits: Vec<Option<ExprId>>,
     /// Assignments in it.
     pub(crate) assigned: Vec<(VarId, Value)>,
-    /// Variables whose tables get more elements in it.
+    /// Variables whose tables gain elements in it.
     pub(crate) grown: Vec<VarId>,
-    /// First variable that is declared in it; all earlier ones are older than the loop.
+    /// First variable declared in it. Variables with lower ids are declared before the loop.
     pub(crate) first_variable: VarId,
-    /// All calls in it, also those in nested loops.
+    /// All calls in it, including those in nested loops.
     pub(crate) calls: Vec<ExprId>,
-    /// Calls that are in no nested `while` or `repeat`.
+    /// Calls in it, except those in nested `while` and `repeat` loops.
     pub(crate) own_calls: Vec<ExprId>,
     /// Condition of the innermost `if` around it, within the same loop.
     pub(crate) outer_guard: Option<ExprId>,
-    /// Innermost loop around it, in the same function.
+    /// Innermost loop around it in the same function.
     pub(crate) parent: Option<LoopId>,
 }
 
 impl Loop {
-    /// True if it adds elements to the table of a variable that is older than the loop.
+    /// True if it adds elements to the table of a variable that is declared before the loop.
     pub(crate) fn grows(&self, variable: VarId) -> bool {
         variable < self.first_variable && self.grown.contains(&variable)
     }
@@ -234,13 +234,13 @@ impl Loop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GlobalWrite {
     pub(crate) position: Position,
-    /// Variable, with the fields.
+    /// Name of the variable, with the fields.
     pub(crate) name: String,
     /// True for `function name()`.
     pub(crate) is_declaration: bool,
 }
 
-/// Statement, as far as the order of statements matters.
+/// Statement, reduced to what matters for the order of execution.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Statement {
     Call(ExprId),
@@ -258,17 +258,17 @@ pub(crate) struct Script {
     pub(crate) variables: Arena<VarId, Variable>,
     pub(crate) functions: Arena<FnId, Function>,
     pub(crate) loops: Arena<LoopId, Loop>,
-    /// Condition of the innermost `if` around a call, within the same loop.
+    /// Condition of the innermost `if` around each call, within the same loop.
     pub(crate) guards: HashMap<ExprId, ExprId>,
-    /// Condition of the `if` around another one, within the same loop: by the inner condition.
+    /// Condition of the `if` around another one, within the same loop, by the condition of the inner one.
     pub(crate) outer_guards: HashMap<ExprId, ExprId>,
-    /// Condition of the innermost `if` around an assignment, within the same loop: by the assigned value.
+    /// Condition of the innermost `if` around an assignment, within the same loop, by the assigned value.
     pub(crate) assignment_guards: HashMap<ExprId, ExprId>,
     /// Assignments to globals and to fields of global tables.
     pub(crate) global_writes: Vec<GlobalWrite>,
     /// The script itself.
     pub(crate) main: FnId,
-    /// Expression that stands for all that is not analysed.
+    /// Expression that stands for everything that is not analysed.
     pub(crate) unknown: ExprId,
 }
 
@@ -295,7 +295,7 @@ impl Script {
         self.exprs.get(id).map_or(&Expr::Unknown, |(expr, _)| expr)
     }
 
-    /// Conditions of all `if`s around calls, from the innermost one.
+    /// Conditions of all `if`s around each call, innermost first.
     pub(crate) fn all_guards(&self) -> HashMap<ExprId, Vec<ExprId>> {
         let outer = |guard: &ExprId| self.outer_guards.get(guard).copied();
         let chain = |guard: ExprId| std::iter::successors(Some(guard), outer).take(MAX_GUARDS);
@@ -340,7 +340,7 @@ impl Script {
         self.values(id).iter().map(|value| value.source())
     }
 
-    /// True if an expression is the global, or the member of a global table, of this name.
+    /// True if an expression is the global, or the member of a global table, with this name.
     pub(crate) fn is_global(&self, id: ExprId, name: &str) -> bool {
         match (name.split_once('.'), self.expr(id)) {
             (None, _) => self.is_global_variable(id, name),
@@ -352,7 +352,7 @@ impl Script {
         }
     }
 
-    /// True if an expression is the global of this name, also as a field of `_G`.
+    /// True if an expression is the global with this name, including as a field of `_G`.
     fn is_global_variable(&self, id: ExprId, name: &str) -> bool {
         match self.expr(id) {
             Expr::Variable(variable) => {
@@ -370,12 +370,12 @@ impl Script {
         }
     }
 
-    /// True if an expression is this string.
+    /// True if an expression is this string, or a variable that may have it as its value.
     fn is_name(&self, id: ExprId, name: &str) -> bool {
         self.aliased_values(id, |id| matches!(self.expr(id), Expr::String(text) if text == name))
     }
 
-    /// True if an expression, or one that is assigned to it if it is a variable, passes a check.
+    /// True if an expression passes a check, or if it is a variable and one of its assigned values does.
     fn aliased_values(&self, id: ExprId, passes: impl Fn(ExprId) -> bool) -> bool {
         passes(id)
             || match self.expr(id) {
@@ -384,8 +384,8 @@ impl Script {
             }
     }
 
-    /// An expression and the expressions that it may be another name of: those that are assigned to it if it is a variable or
-    /// the field of a table, and the operands of `and` and `or`.
+    /// An expression and the expressions that it may be an alias of: those assigned to it if it is a variable or a field of a table,
+    /// and the operands of `and` and `or`.
     pub(crate) fn aliased(&self, id: ExprId) -> Vec<ExprId> {
         let mut aliases = vec![id];
         let mut next = 0;
@@ -408,7 +408,7 @@ impl Script {
         aliases
     }
 
-    /// True if two expressions are written the same way, and so have the same value where nothing is assigned between them.
+    /// True if two expressions are written identically. They have the same value unless there is an assignment between them.
     pub(crate) fn is_same(&self, one: ExprId, other: ExprId) -> bool {
         let mut pairs = vec![(one, other)];
         let mut compared = 0;
@@ -439,7 +439,7 @@ impl Script {
         true
     }
 
-    /// Values of a field, or of an element, of the table in a variable.
+    /// Values of a field or an element of the table in a variable.
     pub(crate) fn field(&self, base: ExprId, key: ExprId) -> &[ExprId] {
         let (Expr::Variable(table), Expr::String(key) | Expr::Number(key)) =
             (self.expr(base), self.expr(key))
@@ -450,7 +450,7 @@ impl Script {
         fields(*table).or_else(|| fields(self.same_table(*table)?)).map_or(&[], Vec::as_slice)
     }
 
-    /// Variable whose value another one always has: the table that is `self` in its methods.
+    /// Variable that always has the same value as `table`: the table that is `self` in its methods.
     fn same_table(&self, table: VarId) -> Option<VarId> {
         let mut tables = self.values(table).iter().map(|value| match self.expr(value.source()) {
             Expr::Variable(other) if matches!(value, Value::Of(_)) => Some(*other),
@@ -466,7 +466,7 @@ impl Script {
         self.variables.get(*table)?.fields.get(key)?.last().copied()
     }
 
-    /// Variable that an expression is. A field of a table, given by name, counts as one once a value is assigned to it.
+    /// Variable that an expression refers to. A named field of a table is a variable, too, if it is assigned after the constructor.
     pub(crate) fn variable(&self, id: ExprId) -> Option<VarId> {
         match self.expr(id) {
             Expr::Variable(variable) => Some(*variable),
@@ -488,7 +488,7 @@ impl Script {
         })
     }
 
-    /// First values of the functions that a callee may be.
+    /// First values returned by the functions that a callee may be.
     pub(crate) fn returned(&self, callee: ExprId) -> impl Iterator<Item = ExprId> {
         let functions = self.callees(callee).filter_map(|id| self.functions.get(id));
         functions.flat_map(|function| function.returns.iter().copied())

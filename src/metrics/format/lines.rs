@@ -36,7 +36,7 @@ impl Lines {
         }
     }
 
-    /// Writes name and labels up to the value. Returns where the labels are, without braces.
+    /// Writes the name and the labels, up to the value. Returns the range of the labels, without braces.
     pub(in crate::metrics) fn series(
         out: &mut Vec<u8>,
         (name, suffix): (&str, &str),
@@ -66,7 +66,7 @@ impl Lines {
         labels
     }
 
-    /// Writes name and labels, copied from an earlier line.
+    /// Writes the name, and the labels copied from an earlier line.
     fn same_series(out: &mut Vec<u8>, (name, suffix): (&str, &str), labels: Range<usize>) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(suffix.as_bytes());
@@ -93,7 +93,8 @@ impl Lines {
         }
     }
 
-    /// Writes a histogram. `bounds` keeps the texts of the buckets' bounds for the next one.
+    /// Writes a histogram. Returns the range of the labels in its first line. `bounds` caches the formatted bucket bounds for the
+    /// next histogram.
     pub(in crate::metrics) fn histogram(
         self,
         out: &mut Vec<u8>,
@@ -164,7 +165,7 @@ impl Lines {
         }
     }
 
-    /// Writes a whole number that is the value of a counter or gauge. In OpenMetrics it has a decimal point.
+    /// Writes a whole number as the value of a counter or gauge; with a decimal point in OpenMetrics.
     pub(in crate::metrics) fn count(self, out: &mut Vec<u8>, count: u64) {
         Self::whole(out, count);
         if self.is_openmetrics {
@@ -176,7 +177,7 @@ impl Lines {
         out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
     }
 
-    /// Writes a number. In OpenMetrics a whole one has a decimal point, which the label `le` needs.
+    /// Writes a number. In OpenMetrics, a whole number gets a decimal point, which the label `le` requires.
     pub(in crate::metrics) fn number(self, out: &mut Vec<u8>, value: f64) {
         if value.is_infinite() {
             out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
@@ -187,7 +188,7 @@ impl Lines {
     }
 }
 
-/// Appends a label value or a help text of OpenMetrics with its escapes.
+/// Appends a label value or an OpenMetrics help text, escaped.
 pub(in crate::metrics) fn escape(text: &str, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     while let Some(at) = memchr::memchr3(b'\\', b'"', b'\n', rest) {

@@ -1,7 +1,7 @@
-//! Formats of the exposition, and the choice among them.
+//! Formats of the exposition, and content negotiation.
 //!
-//! A response is a sequence of families, each with the samples of all targets. The samples of a target are encoded by
-//! themselves, so that those of many targets never exist at the same time.
+//! A response is a sequence of families, each with the samples of all targets. The samples are encoded one target at a time, so
+//! that the samples of many targets are never in memory simultaneously.
 
 mod lines;
 mod openmetrics;
@@ -30,7 +30,7 @@ pub(super) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Returns the unit, which is the end of the name.
+    /// Returns the unit, which is the suffix of the name; `None` if there is none.
     fn unit(&self) -> Option<&'static str> {
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);
         ["seconds", "bytes"]
@@ -64,7 +64,8 @@ impl Format {
         }
     }
 
-    /// Returns the format with the greatest weight in the values of `Accept`, the first of several; text if there is none.
+    /// Returns the format with the greatest weight in the values of `Accept`: the first one if several are equal, text if there
+    /// is none.
     #[must_use]
     pub(crate) fn accepted<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
         let mut best = (Self::Text, 0.0);
@@ -77,7 +78,7 @@ impl Format {
         best.0
     }
 
-    /// Returns the format that a media range stands for, and its weight.
+    /// Returns the format that a media range selects, and its weight.
     fn of_range(range: &str) -> (Option<Self>, f64) {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -107,7 +108,7 @@ impl Format {
         (format, weight)
     }
 
-    /// Appends samples to those of their family. The text formats write theirs by [`Lines`].
+    /// Appends encoded samples to the body of their family. The text formats use [`Lines`] instead.
     pub(super) fn encode(self, head: Head<'_>, samples: &[Sample], body: &mut Vec<u8>) {
         match self {
             Self::Text | Self::OpenMetrics => {}
@@ -115,13 +116,13 @@ impl Format {
         }
     }
 
-    /// Appends the beginning of a family whose encoded samples have this length.
+    /// Appends the head of a family. `length` is the length of its encoded samples, in bytes.
     pub(super) fn write_head(self, head: Head<'_>, length: usize, out: &mut Vec<u8>) {
         match self {
             Self::Text => {
                 let Head { name, kind, help } = head;
                 let kind = kind.as_str();
-                // The help texts of this program need no escapes; a test holds it.
+                // The help texts of this program need no escaping, which is tested.
                 out.extend_from_slice(format!("# HELP {name} {help}\n# TYPE {name} {kind}\n").as_bytes());
             }
             Self::OpenMetrics => openmetrics::write_head(head, out),

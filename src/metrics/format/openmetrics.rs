@@ -1,4 +1,4 @@
-//! OpenMetrics 1.0. The `prometheus` crate does not write it, and `prometheus-client` writes no created timestamps.
+//! OpenMetrics 1.0. The `prometheus` crate does not support it, and `prometheus-client` does not write created timestamps.
 
 use std::io::Write as _;
 
@@ -19,7 +19,7 @@ pub(super) fn write_head(head: Head<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("\n# TYPE {name} {kind}\n{unit}").as_bytes());
 }
 
-/// Returns the name of the family: that of a counter has no `_total`.
+/// Returns the name of the family; for a counter, without `_total`.
 pub(super) fn family_name(head: Head<'_>) -> &str {
     match head.kind {
         Kind::Counter => head.name.strip_suffix("_total").unwrap_or(head.name),
@@ -45,7 +45,7 @@ pub(super) fn write_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
     let _ = write!(out, " {}", exemplar.call.ended_at);
 }
 
-/// Returns the client's name, cut so that the labels of the exemplar are short enough.
+/// Returns the client's name, truncated so that the labels of the exemplar fit within [`MAX_EXEMPLAR_CHARS`].
 pub(super) fn client_name(exemplar: &Exemplar, id: &str) -> String {
     let rest = MAX_EXEMPLAR_CHARS.saturating_sub("slowlog_idclient_name".len() + id.len());
     exemplar.client_name.chars().take(rest).collect()

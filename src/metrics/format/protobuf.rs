@@ -1,5 +1,5 @@
-//! Protobuf: delimited messages of the package `io.prometheus.client`. The `prometheus` crate has an older version of it
-//! without native histograms, created timestamps and exemplars.
+//! Protobuf: delimited messages of the package `io.prometheus.client`. The `prometheus` crate has an older version of the
+//! package, without native histograms, created timestamps and exemplars.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Head, openmetrics};
 use crate::metrics::samples::{Kind, Sample, SampleValue};
 use crate::watch::{self, SCHEMA};
 
-/// Upper bound of the zero bucket of native histograms, as client libraries have it: 2^-128.
+/// Upper bound of the zero bucket of native histograms, as in client libraries: 2^-128.
 const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
 /// Name, help, type and unit of a `MetricFamily`.
@@ -25,7 +25,7 @@ struct FamilyHead {
     unit: String,
 }
 
-/// The samples of a `MetricFamily`. The fields of a message may be encoded one after the other.
+/// Samples of a `MetricFamily`. The fields of a message can be encoded separately and concatenated.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FamilyBody {
     #[prost(message, repeated, tag = "4")]
@@ -111,7 +111,7 @@ struct Exemplar {
 /// Consecutive buckets of a native histogram.
 #[derive(Clone, PartialEq, prost::Message)]
 struct BucketSpan {
-    /// Gap to the previous span; of the first one its index.
+    /// Gap to the previous span; for the first span, the index of its first bucket.
     #[prost(sint32, tag = "1")]
     offset: i32,
     #[prost(uint32, tag = "2")]
@@ -127,13 +127,13 @@ struct Timestamp {
     nanos: i32,
 }
 
-/// Appends the samples.
+/// Appends encoded samples.
 pub(super) fn encode(head: Head<'_>, samples: &[Sample], body: &mut Vec<u8>) {
     let metrics = samples.iter().map(|sample| metric(head.kind, sample)).collect();
     body.append(&mut FamilyBody { metrics }.encode_to_vec());
 }
 
-/// Appends the length of a family whose encoded samples have this length, and its head.
+/// Appends the length of a family's message and its head. `length` is the length of its encoded samples, in bytes.
 pub(super) fn write_head(head: Head<'_>, length: usize, out: &mut Vec<u8>) {
     let encoded = FamilyHead {
         name: head.name.to_owned(),
@@ -146,7 +146,7 @@ pub(super) fn write_head(head: Head<'_>, length: usize, out: &mut Vec<u8>) {
         unit: head.unit().unwrap_or_default().to_owned(),
     }
     .encode_to_vec();
-    // A Vec grows as needed.
+    // Encoding into a Vec can't fail: it grows as needed.
     let _ = prost::encode_length_delimiter(encoded.len() + length, out);
     out.extend_from_slice(&encoded);
 }
@@ -190,7 +190,8 @@ fn histogram(
     histogram
 }
 
-/// Adds the buckets of the native histogram: spans of consecutive indices, and each count as difference to the one before.
+/// Adds the buckets of the native histogram: spans of consecutive indices, and each count as the difference from the previous
+/// count.
 fn add_exponential(histogram: &mut Histogram, classic: &watch::Histogram) {
     let (buckets, zeros) = classic.exponential();
     (histogram.schema, histogram.zero_threshold, histogram.zeros) = (SCHEMA, ZERO_THRESHOLD, zeros);
@@ -208,7 +209,7 @@ fn add_exponential(histogram: &mut Histogram, classic: &watch::Histogram) {
         before = count;
     }
     if histogram.spans.is_empty() {
-        // An empty span tells a native histogram without observations from none.
+        // An empty span distinguishes a native histogram without observations from no native histogram.
         histogram.spans.push(BucketSpan::default());
     }
 }

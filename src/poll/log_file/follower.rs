@@ -1,8 +1,9 @@
-//! New lines in the files that a path denotes: one file, all `*.log` files of a directory, or all files that match a pattern.
+//! Reader of new lines in the files denoted by a path: one file, all `*.log` files in a directory, or all files that match a
+//! pattern.
 //!
-//! The content at the start is skipped. A file that appears later is read from its beginning. If a file is replaced (rotation), the
-//! old one is read to its end, and then the new one from its beginning. If one shrinks (truncation), it is read from its beginning
-//! again. A renamed file that still matches stays the same file.
+//! Content that exists at startup is skipped. A file that appears later is read from its beginning. If a file is replaced
+//! (rotation), the old file is read to its end before the new one is read from its beginning. If a file shrinks (truncation), it is
+//! read from its beginning again. A renamed file that still matches is treated as the same file.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -15,10 +16,10 @@ use std::time::SystemTime;
 use crate::files;
 use crate::parse::{LogParts, SlowScriptLine};
 
-/// Maximum number of files that are followed.
+/// Maximum number of files tailed at the same time.
 pub(super) const MAX_FILES: usize = 16;
 
-/// Maximum number of files that are compared.
+/// Maximum number of paths considered in one listing.
 const MAX_MATCHES: usize = 10_000;
 
 /// Number of reads after which a directory is listed again.
@@ -30,28 +31,28 @@ const CHUNK: usize = 16 << 10;
 /// Maximum size of one read of a file, bytes.
 const MAX_READ: u64 = 1 << 20;
 
-/// Number of unread bytes above which reading continues [`MAX_READ`] bytes before the end of the file.
+/// Number of unread bytes above which reading skips to [`MAX_READ`] bytes before the end of the file.
 const MAX_BEHIND: u64 = 32 << 20;
 
 /// Maximum length of a line, bytes; the rest is ignored.
 const MAX_LINE: usize = 4 << 10;
 
-/// Extension of the files that are read in a directory. Rotation appends to the name.
+/// Extension of the files that are read in a directory. Rotated files do not have it, because rotation appends to the name.
 const EXTENSION: &str = "log";
 
 /// Device and inode of a file.
 type Identity = (u64, u64);
 
-/// Position in the log of a server.
+/// Reader that tails the log of a server.
 #[derive(Debug)]
 pub(super) struct Follower {
     path: PathBuf,
-    /// True after the first listing, of which the content is skipped.
+    /// True after the first listing; the existing content of its files is skipped.
     started: bool,
-    /// Reads until the next listing.
+    /// Number of reads until the next listing.
     reads_left: u32,
     open: Vec<Open>,
-    /// Files of the last listing, also those past [`MAX_FILES`].
+    /// Files of the last listing, including those beyond [`MAX_FILES`].
     listed: HashSet<Identity>,
 }
 
@@ -62,11 +63,11 @@ pub(super) struct Batch {
     pub(super) lines: Vec<SlowScriptLine>,
     /// Number of bytes skipped because of [`MAX_BEHIND`].
     pub(super) skipped: u64,
-    /// Number of files of a listing.
+    /// Number of files found by the listing; `None` if this read did not include one.
     pub(super) matches: Option<usize>,
-    /// True if all files were read to their ends, and these are ends of lines.
+    /// True if all files were read to the end and end with a complete line.
     pub(super) is_at_end: bool,
-    /// True if lines may be old: a file has appeared, or is read from its beginning again.
+    /// True if lines may be old because a file has appeared or is being read from its beginning again.
     pub(super) is_new: bool,
     /// Reason why some or all files could not be read.
     pub(super) error: Option<io::Error>,
@@ -83,14 +84,14 @@ impl Follower {
         }
     }
 
-    /// Skips the content the first time, and reads new content after that: at most [`MAX_READ`] bytes of each file.
+    /// Skips existing content on the first call; reads new content on later calls, at most [`MAX_READ`] bytes of each file.
     pub(super) fn next_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
         let mut is_at_end = true;
         for open in &mut self.open {
             is_at_end &= open.read(&mut batch);
         }
-        // What was written before a rotation comes first.
+        // Lines written before a rotation come first.
         if is_at_end {
             is_at_end &= self.list(&mut batch);
         }
@@ -98,7 +99,7 @@ impl Follower {
         batch
     }
 
-    /// Lists the files, and begins to read new ones. Returns `true` if these were read to their ends.
+    /// Lists the files if this is due, and starts to read new ones. Returns true if the new files were read to the end.
     fn list(&mut self, batch: &mut Batch) -> bool {
         self.reads_left = self.reads_left.saturating_sub(1);
         if self.reads_left > 0 {
@@ -125,7 +126,7 @@ impl Follower {
         self.open.retain_mut(|open| {
             let stays = newest.contains(&open.identity);
             if !stays {
-                // Written between the read and the listing.
+                // Content may have been written between the read and the listing.
                 open.read(batch);
             }
             stays
@@ -136,7 +137,7 @@ impl Follower {
             }
             match Open::new(&file.path) {
                 Ok(mut open) => {
-                    // A file of the last listing was not followed; its old content has no place in time.
+                    // A file that was already listed but not tailed: the age of its content is unknown.
                     if is_first || self.listed.contains(&open.identity) {
                         open.skip(batch);
                     } else {
@@ -153,7 +154,7 @@ impl Follower {
     }
 }
 
-/// File that a path denotes.
+/// A file denoted by a path.
 #[derive(Debug)]
 struct Listed {
     path: PathBuf,
@@ -161,11 +162,11 @@ struct Listed {
     modified: Option<SystemTime>,
 }
 
-/// Files that a path denotes, the newest first.
+/// Files denoted by a path, newest first.
 #[derive(Debug)]
 struct Listing {
     files: Vec<Listed>,
-    /// True for the path of a file, false for a directory and a pattern.
+    /// True if the path is that of a file, false for a directory or a pattern.
     is_single: bool,
 }
 
@@ -194,14 +195,14 @@ impl Listing {
             return if path.is_dir() { none("no file in it ends in .log") } else { none("no file matches") };
         }
         files.sort_by_key(|file| Reverse(file.modified));
-        // Links may lead to one file.
+        // Several links may point to the same file.
         let mut seen = HashSet::new();
         files.retain(|file| seen.insert(file.identity));
         Ok(Self { files, is_single: false })
     }
 }
 
-/// True if a path may be a pattern; a file of that name has precedence.
+/// True if a path may be a pattern; a file with that name takes precedence.
 fn is_pattern(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
@@ -243,12 +244,12 @@ impl Open {
         Ok(Self { file, identity, position: 0, lines: Lines::default(), parts: LogParts::default() })
     }
 
-    /// True if no part of a line has been read.
+    /// True if no incomplete line has been read.
     fn is_at_end_of_line(&self) -> bool {
         self.lines.partial.is_empty() && self.parts.is_empty()
     }
 
-    /// Skips the content.
+    /// Skips the existing content.
     fn skip(&mut self, batch: &mut Batch) {
         match self.file.seek(SeekFrom::End(0)) {
             Ok(position) => self.position = position,
@@ -256,7 +257,7 @@ impl Open {
         }
     }
 
-    /// Reads new content. Returns `true` at the end of the file, or if it can't be read.
+    /// Reads new content. Returns true at the end of the file, or if the file can't be read.
     fn read(&mut self, batch: &mut Batch) -> bool {
         self.try_read(batch).unwrap_or_else(|error| {
             batch.error = Some(error);
@@ -313,7 +314,7 @@ impl Lines {
             self.partial.extend(piece.iter().take(room));
             if piece.ends_with(b"\n") {
                 if !std::mem::take(&mut self.drop_line) {
-                    // White space may belong to the middle of a line that is split.
+                    // Trailing spaces are kept, because they may be in the middle of a line that was split.
                     line(String::from_utf8_lossy(&self.partial).trim_end_matches(['\r', '\n']));
                 }
                 self.partial.clear();
@@ -340,7 +341,7 @@ mod tests {
         batch.lines.into_iter().map(|line| line.name).collect()
     }
 
-    /// A follower that has skipped the content.
+    /// Returns a follower that has skipped the existing content.
     fn started(path: &Path) -> Follower {
         let mut follower = Follower::new(path);
         assert!(new_names(&mut follower).is_empty());
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_tells_whether_a_later_line_is_a_new_one() {
+    fn a_read_tells_whether_the_next_line_is_new() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         append(&path, &line("old"));
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_before_the_end_of_a_file_are_read_when_it_is_gone() {
+    fn the_last_lines_of_a_removed_file_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         append(&path, "old\n");
@@ -420,7 +421,7 @@ mod tests {
         assert_eq!((batch.lines.len(), batch.error.is_some()), (1, true));
     }
 
-    /// As kubelet does: `<folder>/<restarts>.log`, rotated to `<restarts>.log.<time>`, compressed later.
+    /// Uses the file names of kubelet: `<folder>/<restarts>.log`, rotated to `<restarts>.log.<time>` and later compressed.
     fn pods_are_followed(root: &Path, path: &Path) {
         let pod = root.join("shop_redis-0_1f2e/redis");
         fs::create_dir_all(&pod).unwrap();
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_a_pattern_are_followed_also_of_a_new_pod() {
+    fn logs_matching_a_pattern_are_followed_into_a_new_pod() {
         let folder = tempfile::tempdir().unwrap();
         let pattern = folder.path().join("shop_redis-0_*/redis/*.log");
         pods_are_followed(folder.path(), &pattern);
@@ -478,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_a_log_is_reported_and_read_from_its_beginning_later() {
+    fn a_missing_log_is_reported_and_later_read_from_its_beginning() {
         let folder = tempfile::tempdir().unwrap();
         for (path, message) in [
             (folder.path().to_owned(), "no file in it ends in .log"),
@@ -495,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_many_files_are_followed_and_none_is_read_from_an_old_beginning() {
+    fn only_the_newest_files_are_followed_and_old_content_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = |number: u64| folder.path().join(format!("{number}.log"));
         for number in 0..40 {
@@ -507,7 +508,7 @@ mod tests {
         assert_eq!(follower.next_batch().matches, Some(40));
         assert_eq!(follower.open.len(), MAX_FILES);
         append(&path(39), &line("newest"));
-        // It becomes the newest, and its position in time is unknown.
+        // It becomes the newest, but the age of its content is unknown.
         append(&path(3), &line("unknown"));
         assert_eq!(names_after_listing(&mut follower), ["newest"]);
         append(&path(3), &line("known"));
@@ -533,7 +534,7 @@ mod tests {
         append(&path, "");
         let mut follower = started(&path);
         let text = line("joined");
-        // Behind a space, too.
+        // Including splits after a space.
         for at in 1..text.len() - 1 {
             let (begin, end) = text.split_at(at);
             append(&path, &format!("2026-11-26T08:28:34.7Z stdout P {begin}\n"));

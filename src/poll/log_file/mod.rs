@@ -1,5 +1,5 @@
-//! Follows the server's log, which names a script when it exceeds the time limit. For EVAL and EVALSHA this is the only source of
-//! the name while the script runs.
+//! Tails the server's log, which names a script when it exceeds the time limit. For EVAL and EVALSHA, this is the only source of
+//! the name while the script is running.
 
 mod follower;
 
@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Time after which a read is reported as late.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// Follows the files that `path` denotes until `stop`, and reports the scripts that they name.
+/// Tails the files denoted by `path` until `stop` is cancelled, and reports the scripts named in them.
 pub(crate) async fn follow(handle: Arc<TargetHandle>, path: &Path, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -39,7 +39,7 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follower = Follower::new(path);
     let mut reports = Reports { handle, path, readable: true, complete: true };
-    // A line that a read did not find at the end of the files was written later.
+    // Start of the last read that reached the end of the files; lines found by the next read were written after it.
     let mut written_after = Mono::EPOCH;
     loop {
         ticks.tick().await;
@@ -65,7 +65,7 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
         for line in batch.lines {
             handle.observe(Observation::Logged { line, written_after });
         }
-        // A file that has just appeared may still be copied.
+        // A file that has just appeared may not be fully copied yet.
         if batch.is_at_end && !batch.is_new {
             written_after = begun;
         } else if batch.error.is_some() {
@@ -74,7 +74,7 @@ async fn follow_on(handle: &TargetHandle, path: &Path) {
     }
 }
 
-/// Log lines about the files, each written when something changes.
+/// Logs the status of the files whenever it changes.
 struct Reports<'a> {
     handle: &'a TargetHandle,
     path: &'a Path,
@@ -105,7 +105,7 @@ impl Reports<'_> {
                 target = self.handle.name(),
                 file = %self.path.display(),
                 skipped_bytes = batch.skipped,
-                "--redis.log-file has grown faster than it is read; reading continues near its end"
+                "--redis.log-file grows faster than it can be read; skipping to near its end"
             );
         }
         if let Some(matches) = batch.matches {

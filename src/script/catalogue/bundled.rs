@@ -1,30 +1,34 @@
 //! Bundled catalogue: hashes and names of the scripts of public libraries.
 //!
-//! `scripts/catalogue/generate.py` writes the data. It is read in place: a lookup is a binary search in the program's own
-//! file, and the start parses nothing but the header.
+//! `scripts/catalogue/generate.py` generates the data. It is read in place: a lookup is a binary search in the executable, and
+//! only the header is parsed at startup.
 //!
-//! Format, in little endian: seven 32-bit numbers after the magic and version `RSC1` (scripts, owners, fingerprints,
-//! libraries, names, versions, 0); the sorted SHA1s of the scripts in binary; for each script, and for the end, the index of its first owner (16
-//! bits); the owners, each with its library, name, first and last version (16 bits each); the sorted fingerprints, each of 6
-//! bytes and the index of its script (16 bits); the texts of libraries, of names and of versions, each as offsets (32 bits,
-//! one more than texts) and UTF-8.
+//! Format (little-endian):
+//!
+//! - magic and version `RSC1`;
+//! - seven 32-bit numbers: the number of scripts, owners, fingerprints, libraries, names and versions, and 0;
+//! - the sorted SHA1s of the scripts in binary;
+//! - for each script, and for the end, the index of its first owner (16 bits);
+//! - the owners, each with its library, name, first version and last version (16 bits each);
+//! - the sorted fingerprints, each with 6 bytes and the index of its script (16 bits);
+//! - the texts of libraries, names and versions, each as offsets (32 bits, one more than the number of texts) and UTF-8.
 
 use std::fmt;
 
 use crate::script::identity::{Identity, Label};
 use crate::script::sha1::Sha1Digits;
 
-/// Data of this program.
+/// Data built into this program.
 const DATA: &[u8] = include_bytes!("bundled.bin");
 
-/// First bytes of the data.
+/// Magic and version at the start of the data.
 const MAGIC: &[u8] = b"RSC1";
 
 /// Bundled catalogue.
 #[derive(Clone, Copy)]
 pub(crate) struct Bundled {
     sha1s: &'static [[u8; 20]],
-    /// Index of the first owner of each script, and of the end.
+    /// Index of the first owner of each script, and of the end of the owners.
     starts: &'static [[u8; 2]],
     owners: &'static [[u8; 8]],
     /// Fingerprints, each with the index of its script.
@@ -40,7 +44,7 @@ impl fmt::Debug for Bundled {
     }
 }
 
-/// Texts of one kind.
+/// Table of strings.
 #[derive(Clone, Copy)]
 struct Texts {
     offsets: &'static [[u8; 4]],
@@ -50,13 +54,13 @@ struct Texts {
 /// Script of a library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Name of the library, as its users install it.
+    /// Name under which the library is installed.
     pub(crate) library: &'static str,
     /// Name of the script in the library.
     pub(crate) script: &'static str,
-    /// First version that has it, major and minor.
+    /// First version that contains the script, major and minor.
     pub(crate) first: &'static str,
-    /// Last version that has it, of those that were read.
+    /// Last version that contains the script, among the versions that were read.
     pub(crate) last: &'static str,
 }
 
@@ -73,7 +77,7 @@ impl Owner {
 }
 
 impl Bundled {
-    /// Returns the catalogue of this program; `None` if its data is damaged, which a test excludes.
+    /// Returns the catalogue of this program; `None` if its data is corrupt, which a test rules out.
     #[must_use]
     pub(crate) fn new() -> Option<Self> {
         Self::parse(DATA)
@@ -97,7 +101,7 @@ impl Bundled {
         })
     }
 
-    /// Returns the owners of a script; of a known one at least one.
+    /// Returns the owners of a script; at least one if the script is known.
     pub(crate) fn owners(&self, sha1: Sha1Digits) -> impl Iterator<Item = Owner> {
         self.sha1s.binary_search(&sha1.to_bytes()).into_iter().flat_map(|index| self.owners_at(index))
     }
@@ -118,7 +122,7 @@ impl Bundled {
         })
     }
 
-    /// Returns the SHA1 of the script whose body the slow log cuts to this fingerprint (`~` and 12 digits).
+    /// Returns the SHA1 of the script whose truncated body in the slow log has this fingerprint (`~` and 12 digits).
     #[must_use]
     pub(crate) fn sha1_of_cut(&self, label: &str) -> Option<Sha1Digits> {
         let wanted = fingerprint(label)?;
@@ -127,8 +131,8 @@ impl Bundled {
         self.sha1s.get(usize::from(u16::from_le_bytes([low, high]))).map(Sha1Digits::from_bytes)
     }
 
-    /// Returns the name of a script, `bull@3.20–4.1/cleanJobsInSet`, and its SHA1. Further libraries with the same script are
-    /// counted behind it.
+    /// Returns the name of a script, such as `bull@3.20–4.1/cleanJobsInSet`, and its SHA1. The number of other libraries with the
+    /// same script is appended to the name.
     #[must_use]
     pub(super) fn named(&self, script: &Identity) -> Option<(Label, Sha1Digits)> {
         let sha1 = script.sha1.or_else(|| self.sha1_of_cut(script.label.as_str()))?;
@@ -142,7 +146,7 @@ impl Bundled {
 
     /// Returns the scripts whose SHA1 begins with these hexadecimal digits in lower case.
     pub(crate) fn with_prefix(&self, digits: &str) -> impl Iterator<Item = Sha1Digits> {
-        // From the first SHA1 that is not smaller: digits that are missing are 0.
+        // Start at the first SHA1 that is not less than the digits padded with zeros.
         let lowest = Sha1Digits::parse(format!("{digits:0<40}")).unwrap_or_else(|| Sha1Digits::of(b""));
         let from = self.sha1s.partition_point(|sha1| *sha1 < lowest.to_bytes());
         let rest = self.sha1s.get(from..).unwrap_or_default();
@@ -166,7 +170,7 @@ impl Texts {
     }
 }
 
-/// Data that is not parsed yet.
+/// Data that has not been parsed yet.
 struct Rest(&'static [u8]);
 
 impl Rest {
@@ -185,7 +189,7 @@ impl Rest {
     }
 }
 
-/// Parses the label of a script whose body was cut.
+/// Parses the label of a script whose body was truncated.
 fn fingerprint(label: &str) -> Option<[u8; 6]> {
     let digits = label.strip_prefix('~').filter(|digits| digits.len() == 12)?;
     let padded = Sha1Digits::parse(format!("{digits:0<40}"))?.to_bytes();
@@ -194,7 +198,7 @@ fn fingerprint(label: &str) -> Option<[u8; 6]> {
 
 #[cfg(test)]
 impl Bundled {
-    /// Returns a catalogue of one script, which these libraries have in version 1.0.
+    /// Creates a catalogue with one script, which these libraries contain in version 1.0.
     pub(super) fn of_test(body: &[u8], libraries: &[&str]) -> Self {
         let numbers = |numbers: &[usize]| -> Vec<u8> {
             numbers.iter().flat_map(|number| u32::try_from(*number).unwrap().to_le_bytes()).collect()
@@ -243,7 +247,7 @@ mod tests {
         bundled().named(&script).map(|(name, _)| name.to_string())
     }
 
-    /// SHA1s in public reports of users, 2015 to 2025, with what their context tells.
+    /// SHA1s in public user reports from 2015 to 2025, with the script that the context of the report identifies.
     const REPORTED: &[(&str, Option<&str>)] = &[
         ("7825e9dfe2d12df8d37533bad1bfbfacd98c46ea", Some("bull@3.20–4.1/cleanJobsInSet")),
         (
@@ -272,7 +276,7 @@ mod tests {
             Some("@upstash/ratelimit@1.1–2.0/slidingWindowLimitScript"),
         ),
         ("662066e89db469f8f9a8a7409b603b218bc4eac8", Some("redis-om-dotnet@0.1–0.4/")),
-        // Sidekiq Pro, which is not public; an example in the documentation of Redis.
+        // Sidekiq Pro, which is not public, and an example in the Redis documentation.
         ("b4527f8ea7f764265d269c0798d77827521fab02", None),
         ("6b1bf486c81ceb7edf3c093f4c48582e38c0e791", None),
     ];
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_data_is_no_catalogue() {
+    fn damaged_data_is_not_a_catalogue() {
         assert!(Bundled::parse(b"").is_none());
         assert!(Bundled::parse(b"RSC1").is_none());
         for length in (0..DATA.len()).step_by(997) {

@@ -1,31 +1,31 @@
-//! Files that hold scripts.
+//! Files that contain scripts.
 
 use crate::embedded::{self, TooComplex};
 
-/// Extension of files that are Lua.
+/// Extension of Lua files.
 const LUA_EXTENSION: &str = "lua";
 
 /// Scripts in a file.
 #[derive(Debug, Clone)]
 pub(crate) struct ScriptFile {
-    /// Last part of the path of the configured directory, for files of two directories with the same path.
+    /// Last component of the path of the configured directory, which distinguishes files with the same path in two directories.
     pub(super) folder: String,
-    /// Path below that directory, with `/` between its parts.
+    /// Path relative to that directory, with `/` between components.
     pub(super) path: String,
-    /// Name within the file (empty if there is one script), and body.
+    /// Name within the file (empty if there is only one script) and body of each script.
     pub(super) scripts: Vec<(String, Vec<u8>)>,
-    /// Scripts that the program completes at run time: name within the file, and fixed parts.
+    /// Name within the file and fixed parts of each template, a script that the program completes at run time.
     pub(super) templates: Vec<(String, Vec<Vec<u8>>)>,
 }
 
 impl ScriptFile {
-    /// True if a file with this name may hold scripts.
+    /// True if a file with this name may contain scripts.
     #[must_use]
     pub(crate) fn is_one(name: &str) -> bool {
         Self::is_lua(name) || embedded::is_known(extension(name))
     }
 
-    /// True if a file with this name is Lua.
+    /// True if a file with this name is a Lua file.
     #[must_use]
     pub(crate) fn is_lua(name: &str) -> bool {
         extension(name) == LUA_EXTENSION
@@ -37,7 +37,8 @@ impl ScriptFile {
         if Self::is_lua(name) { embedded::MAX_LUA_SIZE } else { embedded::MAX_SIZE }
     }
 
-    /// Finds the scripts in the content of a file; a name without a known extension is Lua. `is_late` stops the search.
+    /// Finds the scripts in the content of a file. A file without a known extension is treated as Lua. The search stops when
+    /// `is_late` returns true.
     ///
     /// # Errors
     /// The file takes too long to parse.

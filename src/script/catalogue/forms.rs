@@ -1,7 +1,7 @@
 //! Forms in which programs send the content of a file.
 //!
-//! Programs trim a file, drop its last line end, or change its line ends. Each form is a script of its own to the server,
-//! with its own SHA1.
+//! Programs may trim a file, drop its last line ending, or convert its line endings. To the server, each form is a separate
+//! script with its own SHA1.
 
 /// Byte order mark, which some editors write at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -11,8 +11,8 @@ pub(super) fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
 }
 
-/// Returns all forms of a body: with and without the byte order mark, with either line end, whole, without the last line
-/// end, and trimmed. The unchanged body comes first.
+/// Returns all forms of a body: with and without the byte order mark, with either type of line ending, whole, without the last
+/// line ending, and trimmed. The unchanged body comes first.
 pub(super) fn forms(body: &[u8]) -> Vec<Vec<u8>> {
     let unmarked = unmarked(body);
     let unix = replace(unmarked, b"\r\n", b"\n");
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_known_with_either_line_end_and_trimmed() {
+    fn a_body_is_recognized_trimmed_and_with_either_line_ending() {
         let forms = forms(b"\xef\xbb\xbfa\r\nb\r\n");
         assert_eq!(forms[0], b"\xef\xbb\xbfa\r\nb\r\n");
         for form in [b"a\r\nb\r\n".as_slice(), b"a\nb\n", b"a\r\nb", b"a\nb"] {

@@ -1,6 +1,6 @@
-//! Names in Lua source: the functions that a library registers, and the name that a script gives itself.
+//! Names in Lua source: the functions registered by a library, and the name declared in a script.
 //!
-//! The source is tokenized, not run: names that are built at run time are not found.
+//! The source is tokenized, not executed, so names built at run time are not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use crate::lua::{self, Kind};
 pub(crate) struct Library {
     /// Name of the library, from the first line: `#!lua name=…`.
     pub(crate) name: String,
-    /// Functions that it registers, in the order of the source, without duplicates.
+    /// Functions that the library registers, in source order, without duplicates.
     pub(crate) functions: Vec<String>,
 }
 
 impl Library {
-    /// Parses the source; returns `None` if it is no library.
+    /// Parses the source; returns `None` if it is not a library.
     #[must_use]
     pub(crate) fn parse(source: &[u8]) -> Option<Self> {
         let line = source.split(|byte| *byte == b'\n').next()?;
@@ -32,13 +32,13 @@ impl Library {
     }
 }
 
-/// Number of lines at the beginning of a source in which it can give itself a name.
+/// Number of lines at the beginning of a source that may declare its name.
 const NAMING_LINES: usize = 10;
 
-/// Prefix of the name that a source gives itself, in a comment on its own line.
+/// Prefix of the name declaration, in a comment on its own line.
 const NAMING: &str = "redis-script-exporter:";
 
-/// Returns the name that a source gives itself: `-- redis-script-exporter: name=…` in one of its first lines.
+/// Returns the name declared in a source: `-- redis-script-exporter: name=…` in one of its first lines.
 pub(super) fn given_name(source: &[u8]) -> Option<&str> {
     let lines = source.split(|byte| *byte == b'\n').take(NAMING_LINES);
     lines.filter_map(|line| std::str::from_utf8(line).ok()).find_map(|line| {
@@ -71,7 +71,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Returns the names that are registered by `redis.register_function` or `server.register_function`.
+/// Returns the names that are registered with `redis.register_function` or `server.register_function`.
 fn registered(tokens: &[Token<'_>]) -> Vec<String> {
     use Token::{Name, Punctuation};
     let mut functions = Vec::new();
@@ -96,7 +96,7 @@ fn registered(tokens: &[Token<'_>]) -> Vec<String> {
                 ..,
             ] => {
                 aliases.insert(*alias);
-                // The alias' own definition is no call of it.
+                // The definition of the alias is not a call.
                 rest = rest.get(6..).unwrap_or_default();
                 continue;
             }

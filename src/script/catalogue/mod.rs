@@ -1,4 +1,4 @@
-//! Catalogue: names of scripts, from the files in which they are written or from the bundled catalogue of libraries. It does no
+//! Catalogue of script names, from the source files of the scripts or from the bundled catalogue of libraries. It performs no
 //! I/O; the configuration reads the files.
 
 mod bundled;
@@ -27,40 +27,40 @@ use crate::script::sha1::Sha1Digits;
 /// Script in the catalogue.
 #[derive(Debug, Clone)]
 struct CatalogueEntry {
-    /// Name.
+    /// Name of the script.
     label: Label,
-    /// Body as it is in the file.
+    /// Body as found in the file.
     body: Arc<[u8]>,
 }
 
-/// Scripts with the label of a body that the slow log has cut.
+/// Scripts that have the same label when truncated by the slow log.
 #[derive(Debug, Clone)]
 enum CutScripts {
     /// One script: its index and SHA1.
     One(usize, Sha1Digits),
-    /// Several scripts with the same length and the same first 128 bytes.
+    /// Several scripts of the same length and with the same first 128 bytes.
     Several,
 }
 
 /// Names of scripts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Catalogue {
-    /// Scripts; the maps below hold indices of these.
+    /// Scripts; the maps below contain indices into this list.
     scripts: Vec<CatalogueEntry>,
-    /// Index by the SHA1 of each form in which a script may be sent.
+    /// Index of a script, by the SHA1 of each form in which it may be sent.
     sha1s: HashMap<Sha1Digits, usize>,
-    /// Scripts by the label of each form that the slow log cuts.
+    /// Scripts by the label of each form that the slow log truncates.
     cut: HashMap<Label, CutScripts>,
-    /// Name, and index of the library, by function in lower case.
+    /// Name and index of the library, by function name in lower case.
     functions: HashMap<String, (Label, usize)>,
     /// Scripts that programs complete at run time.
     templates: Vec<Template>,
-    /// Scripts of public libraries; the names above have precedence.
+    /// Scripts of public libraries; the names above take precedence.
     bundled: Option<Bundled>,
 }
 
 impl Catalogue {
-    /// Names the scripts in these files. If two could have the same name, the first file's keeps it.
+    /// Creates a catalogue of the scripts in these files. If two scripts would have the same name, the first one keeps it.
     #[must_use]
     pub(crate) fn new(files: &[ScriptFile]) -> (Self, Vec<Remark>) {
         let mut catalogue = Self::default();
@@ -135,7 +135,7 @@ impl Catalogue {
         let label = shortened(&format!("{path} (template)"));
         let template = Template::new(label, parts).filter(|_| self.templates.len() < MAX_TEMPLATES);
         let remark = if template.is_some() {
-            "an EVAL of it is recognized by its fixed parts, an EVALSHA has no name"
+            "an EVAL of it is recognized by its fixed parts; an EVALSHA has no name"
         } else {
             "calls of it have no name"
         };
@@ -144,13 +144,14 @@ impl Catalogue {
         Remark { is_warning: false, text }
     }
 
-    /// Returns the catalogue with the bundled names of libraries' scripts, which those of files replace.
+    /// Returns the catalogue with the bundled names of library scripts. Names from files take precedence.
     #[must_use]
     pub(crate) fn with_bundled(self) -> Self {
         self.with_libraries(Bundled::new())
     }
 
-    /// Adds the library to the names of files that have its scripts, unless the path has it: `lib/limit.js` alone says little.
+    /// Adds the library to the names of its scripts in files, unless the name already contains it, because `lib/limit.js` alone
+    /// is not specific enough.
     fn with_libraries(mut self, bundled: Option<Bundled>) -> Self {
         self.bundled = bundled;
         let mut libraries: Vec<HashSet<&'static str>> = vec![HashSet::new(); self.scripts.len()];
@@ -165,7 +166,7 @@ impl Catalogue {
             *counts.entry(*library).or_default() += 1;
         }
         for (script, libraries) in self.scripts.iter_mut().zip(&libraries) {
-            // Of several, the one with the most scripts in these files.
+            // If there are several libraries, use the one with the most scripts in these files.
             let library = libraries.iter().max_by_key(|library| (counts.get(**library), Reverse(**library)));
             if let Some(library) = library.filter(|library| !script.label.as_str().contains(**library)) {
                 script.label = shortened(&format!("{library}/{}", script.label));
@@ -174,8 +175,8 @@ impl Catalogue {
         self
     }
 
-    /// Adds a form that the slow log cuts. Returns the name of another script from which the slow log can't tell it, the
-    /// first time.
+    /// Adds a form if the slow log truncates it. Returns the name of another script that the slow log can't distinguish from it,
+    /// only for the first conflict.
     fn add_form(&mut self, form: &[u8], sha1: Sha1Digits, index: usize) -> Option<Label> {
         match self.cut.entry(Identity::cut_label(form)?) {
             MapEntry::Vacant(vacant) => {
@@ -193,7 +194,7 @@ impl Catalogue {
         }
     }
 
-    /// Returns a script with its name. The identity is the same in any catalogue.
+    /// Returns a script with its name. The identity does not depend on the catalogue.
     #[must_use]
     pub(crate) fn named(&self, script: &Identity) -> NamedScript {
         let label = script.label.clone();
@@ -201,7 +202,7 @@ impl Catalogue {
             let (name, sha1) = (name.clone(), script.sha1.or(sha1));
             return NamedScript { label, name, sha1, origin: Origin::Catalogue };
         }
-        // A body that the slow log cuts like two of the files' scripts is one of those.
+        // A truncated body that matches several scripts from files is one of those.
         let is_ambiguous = script.sha1.is_none() && self.cut.contains_key(&script.label);
         let bundled = self.bundled.filter(|_| script.name.is_empty() && !is_ambiguous);
         if let Some((name, sha1)) = bundled.and_then(|bundled| bundled.named(script)) {
@@ -215,7 +216,7 @@ impl Catalogue {
         NamedScript { label, name: script.own_name(), sha1: script.sha1, origin: script.origin }
     }
 
-    /// Returns the source of a script, or of the library of a function, as it is in its file.
+    /// Returns the source of a script, or of the library of a function, as found in its file.
     #[must_use]
     pub(crate) fn source(&self, script: &Identity) -> Option<&Arc<[u8]>> {
         let (_, index, _) = self.find(script)?;
@@ -233,7 +234,7 @@ impl Catalogue {
         (self.scripts.len(), self.functions.len())
     }
 
-    /// Returns name and index of a script, and its SHA1 if it was found by the beginning of its body.
+    /// Returns the name and index of a script, and its SHA1 if the script was found by the beginning of its body.
     fn find(&self, script: &Identity) -> Option<(&Label, usize, Option<Sha1Digits>)> {
         if !script.name.is_empty() {
             let (label, index) = self.functions.get(&script.name)?;
@@ -260,7 +261,7 @@ mod tests {
     }
 
     fn called(command: &str, script: &[u8]) -> Identity {
-        // As the slow log has it.
+        // As recorded in the slow log.
         let script = match script.split_at_checked(128) {
             Some((head, tail)) if !tail.is_empty() => {
                 [head, format!("... ({} more bytes)", tail.len()).as_bytes()].concat()
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_mark_and_windows_lines_is_known_without_them() {
+    fn a_file_is_recognized_without_its_bom_and_windows_line_endings() {
         let (catalogue, _) = Catalogue::new(&[file("d", "w.lua", "\u{feff}\r\n return 1\r\nreturn 2\r\n")]);
         for sent in ["return 1\nreturn 2", "\n return 1\nreturn 2", "\r\n return 1\r\nreturn 2\r\n"] {
             assert_eq!(name(&catalogue, "EVAL", sent.as_bytes()), "w.lua", "{sent:?}");
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_have_their_files_name_and_their_own() {
+    fn functions_are_named_after_their_file_and_function() {
         let library = "#!lua name=mylib\nredis.register_function('one', f) redis.register_function('two', f)";
         let (catalogue, _) = Catalogue::new(&[file("d", "lib/my.lua", library)]);
         assert_eq!(name(&catalogue, "FCALL", b"one"), "lib/my.lua:one");
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_that_the_slow_log_cannot_tell_apart_have_no_name_there() {
+    fn scripts_that_look_alike_in_the_slow_log_get_no_name_there() {
         let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
         let (catalogue, remarks) = Catalogue::new(&files);
         assert!(name(&catalogue, "EVAL", &files[0].scripts[0].1).starts_with('~'));
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_may_name_itself_but_not_as_it_likes() {
+    fn a_script_may_name_itself_only_with_a_valid_name() {
         let naming = |name: &str| format!("-- redis-script-exporter: name={name}\nreturn '{name}'");
         for (given, expected) in [
             ("pay", "pay"),
@@ -379,14 +380,14 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_named_in_a_remark() {
+    fn templates_match_completed_scripts_and_are_remarked_on() {
         let source = "A = f\"return redis.call('GET', '{x}')\"\nB = \"return redis.call('TIME')\"\nC = \"return redis.call('GET', 'c')\"";
         let (catalogue, remarks) = Catalogue::new(&[file("d", "a.py", source)]);
         assert_eq!(name(&catalogue, "EVAL", b"return redis.call('TIME')"), "a.py:B");
         let named = |body: &[u8]| catalogue.named(&called("EVAL", body));
         assert_eq!(named(b"return redis.call('GET', 'key')").name.as_str(), "a.py:A (template)");
         assert_eq!(named(b"return redis.call('GET', 'key')").origin, Origin::Template);
-        assert_eq!(named(b"return redis.call('GET', 'c')").name.as_str(), "a.py:C", "files have precedence");
+        assert_eq!(named(b"return redis.call('GET', 'c')").name.as_str(), "a.py:C", "files take precedence");
         assert_eq!(named(b"return redis.call('GET', KEYS[1])").origin, Origin::Computed);
         let [Remark { is_warning: false, text }] = &remarks[..] else { panic!("{remarks:?}") };
         assert!(text.starts_with("\"a.py:A\" is a template"), "{text}");
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_of_a_file_is_visible() {
+    fn the_name_of_a_file_shows_its_library() {
         let [alone, inside] = ["lib/unlock.lua", "node_modules/redlocks/unlock.lua"].map(|path| {
             let (files, _) =
                 Catalogue::new(&[file("d", path, "return 'unlocked'\n"), file("d", "own.lua", "return 2")]);
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_body_of_two_files_has_no_bundled_name() {
+    fn a_truncated_body_matching_two_files_gets_no_bundled_name() {
         let files = [file("d", "a.lua", &long("return 1")), file("d", "b.lua", &long("return 2"))];
         let (catalogue, _) = Catalogue::new(&files);
         let named = catalogue.with_bundled().named(&called("EVAL", &files[0].scripts[0].1));

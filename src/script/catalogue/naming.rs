@@ -1,4 +1,4 @@
-//! Names of scripts: the name that a script gives itself, or else the path of its file.
+//! Names of scripts: the name declared in the script, or otherwise the path of its file.
 
 use std::collections::HashSet;
 
@@ -12,22 +12,22 @@ use crate::text::clean;
 /// Maximum length of a name, in characters.
 const MAX_NAME: usize = 128;
 
-/// Something in the files that is logged.
+/// Remark about the files, to be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remark {
-    /// True if scripts may have no name because of it.
+    /// True if scripts may be left without a name.
     pub(crate) is_warning: bool,
-    /// Description, and what to do about it.
+    /// Description and remedy.
     pub(crate) text: String,
 }
 
-/// Returns the path of a script: that of its file, and the script's name within the file.
+/// Returns the path of a script: the path of its file and the script's name within the file.
 pub(super) fn path_of(file: &ScriptFile, part: &str) -> String {
     if part.is_empty() { file.path.clone() } else { format!("{}:{part}", file.path) }
 }
 
-/// Returns the first unused name: the one that the script gives itself, its path, its path with the directory, and that with a
-/// number.
+/// Returns the first unused name among the name declared in the script, its path, its path with the directory, and the latter
+/// with a number.
 pub(super) fn unused_name(
     file: &ScriptFile,
     path: &str,
@@ -63,7 +63,7 @@ pub(super) fn unused_name(
     label
 }
 
-/// Makes a name printable and short enough. The end of a long name is kept, as it is the most specific part.
+/// Makes a name printable and short enough. The end of a long name is kept because it is the most specific part.
 pub(super) fn shortened(name: &str) -> Label {
     let name: Vec<char> = clean(name, usize::MAX).chars().collect();
     match name.len().checked_sub(MAX_NAME) {

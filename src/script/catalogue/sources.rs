@@ -1,4 +1,4 @@
-//! Sources of scripts that servers sent, for the status page; never used for labels.
+//! Sources of scripts received from servers, for the status page; never used for labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use crate::script::sha1::Sha1Digits;
 /// Maximum number of sources.
 const MAX_SOURCES: usize = 1000;
 
-/// Maximum length of a source in bytes; longer ones are cut.
+/// Maximum length of a source, in bytes; longer sources are truncated.
 const MAX_LENGTH: usize = 8 << 10;
 
-/// Sources by SHA1. If there are too many, the first are kept.
+/// Sources by SHA1. If there are too many, the first ones are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     bodies: BTreeMap<Sha1Digits, Arc<[u8]>>,
 }
 
 impl Sources {
-    /// True if no other source can be added.
+    /// True if no more sources can be added.
     #[must_use]
     pub(crate) fn is_full(&self) -> bool {
         self.bodies.len() >= MAX_SOURCES
     }
 
-    /// Adds a source, unless it has another SHA1 or there are too many.
+    /// Adds a source, unless its SHA1 differs from `sha1` or the limit is reached.
     pub(crate) fn insert(&mut self, sha1: Sha1Digits, body: &[u8]) {
         if !self.is_full() && Sha1Digits::of(body) == sha1 {
             let beginning = body.get(..MAX_LENGTH).unwrap_or(body);
@@ -32,7 +32,7 @@ impl Sources {
         }
     }
 
-    /// Returns the source with this SHA1; of a long one the beginning.
+    /// Returns the source with this SHA1, or only its beginning if it is long.
     #[must_use]
     pub(crate) fn get(&self, sha1: Sha1Digits) -> Option<&Arc<[u8]>> {
         self.bodies.get(&sha1)

@@ -6,20 +6,20 @@ use memchr::memmem;
 
 use crate::script::identity::Label;
 
-/// Minimum number of bytes of fixed parts that have to be in the slow log.
+/// Minimum number of bytes in the slow log that must match fixed parts.
 const MIN_FIXED: usize = 24;
 
 /// Maximum number of templates.
 pub(super) const MAX_TEMPLATES: usize = 500;
 
-/// Maximum number of fixed parts of a template that are compared.
+/// Maximum number of fixed parts of a template.
 const MAX_PARTS: usize = 64;
 
-/// Script with values that are known at run time only.
+/// Script with values that are known only at run time.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     label: Label,
-    /// Parts around the values, at least two.
+    /// Fixed parts around the values; at least two.
     parts: Vec<Vec<u8>>,
 }
 
@@ -35,10 +35,10 @@ impl Template {
         &self.label
     }
 
-    /// True if a body of this length, of which the slow log contains the beginning, can be this script: at least half of the beginning,
-    /// and [`MIN_FIXED`] bytes, are its fixed parts.
+    /// True if a body with this beginning in the slow log and this length can be this script. At least half of the beginning, and at
+    /// least [`MIN_FIXED`] bytes of it, must match fixed parts.
     pub(super) fn matches(&self, beginning: &[u8], length: usize) -> bool {
-        // Programs trim what they send.
+        // Programs may trim a script before they send it.
         self.matches_form(beginning, length, false) || self.matches_form(beginning, length, true)
     }
 
@@ -63,7 +63,7 @@ impl Template {
         let mut middle = middle.iter();
         for part in middle.by_ref() {
             let Some(at) = memmem::find(rest, part) else {
-                // Of a cut body the value may go on behind the cut.
+                // In a truncated body, the value may extend past the end.
                 if is_whole {
                     return false;
                 }
@@ -79,7 +79,7 @@ impl Template {
     }
 }
 
-/// Returns the name of the only template that matches; `None` if several names do.
+/// Returns the name of the matching template; `None` if no template matches, or templates with different names do.
 pub(super) fn only_match<'a>(
     templates: &'a [Template],
     beginning: &[u8],
@@ -101,7 +101,7 @@ mod tests {
         Template::new(Label::new(name), &parts).unwrap()
     }
 
-    /// True if the slow log's form of a body is recognized.
+    /// True if a body is recognized from its form in the slow log.
     fn is_match(template: &Template, body: &str) -> bool {
         template.matches(&body.as_bytes()[..body.len().min(128)], body.len())
     }
@@ -134,7 +134,7 @@ mod tests {
         for value in ["1000", "", "KEYS[2]"] {
             assert!(is_match(&limit, &format!("{head}{value}{tail}")));
         }
-        // The part behind the cut is not in the slow log; its length is.
+        // The slow log contains only the length of the truncated part.
         assert!(is_match(&limit, &format!("{head}1{}", tail.to_uppercase())));
         assert!(!is_match(&limit, &format!("{head}1{}", tail.strip_suffix(" n").unwrap())));
         assert!(!is_match(&limit, &format!("{}1{tail}", head.to_uppercase())));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_templates_neither_is_the_name() {
+    fn a_body_that_matches_two_templates_gets_no_name() {
         let one = template("one", &["return redis.call('GET', '", "')"]);
         let two = template("two", &["return redis.call('GET', '", ":x')"]);
         let both = [one.clone(), two, one];
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn short_templates_are_none() {
+    fn templates_that_are_too_short_are_ignored() {
         let new = |parts: &[&[u8]]| {
             Template::new(Label::new("x"), &parts.iter().map(|p| p.to_vec()).collect::<Vec<_>>())
         };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Bodies that a template makes are recognized if enough of them is fixed, with any values.
+        /// Bodies completed from a template are recognized with any values, if a sufficient part of them is fixed.
         #[test]
         fn completed_templates_match(
             first in "[a-c ]{64,90}",

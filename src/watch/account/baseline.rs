@@ -1,4 +1,4 @@
-//! First contact with a server's log: its entries are the baseline, and an empty log may say where the ids begin.
+//! First contact with a server's slow log: its entries are the baseline, and an empty log may show where the ids begin.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::parse::SlowlogPast;
 
-/// Uptime below which a slow log is taken as never reset, where the statistics don't say.
+/// Uptime below which a slow log is assumed never to have been reset, if the statistics are unclear.
 const RECENT_START: Duration = Duration::from_secs(3600);
 
 /// Meaning of an empty log at first contact.
@@ -22,7 +22,7 @@ pub(super) enum EmptyLog {
 }
 
 impl EmptyLog {
-    /// Judges by what the statistics say about the log's past, or else by the server's uptime.
+    /// Interprets an empty log from the statistics about its past or, if these are unclear, from the server's uptime.
     pub(super) fn of(past: Option<SlowlogPast>, uptime: Option<Duration>) -> Self {
         match past {
             Some(SlowlogPast::Untouched) => Self::NextIsZero,

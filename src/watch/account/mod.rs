@@ -1,8 +1,8 @@
-//! Account of the slow log: every entry is counted once, or counted as lost.
+//! Account of the slow log: every entry is counted exactly once, or counted as lost.
 //!
-//! Ids grow by one with every entry, also over SLOWLOG RESET, and start at 0 with every server process. So the position
-//! in a server's log is one number, the next id, and a gap in the ids is exactly what was overwritten or reset before it
-//! could be read. Measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2.
+//! Ids increase by one with every entry, continue across SLOWLOG RESET, and start at 0 in every server process. The position in
+//! a server's log is therefore a single number, the next id, and a gap in the ids is exactly the set of entries that were
+//! overwritten or reset before they could be read. Measured on Redis 6.2.14, 7.0.15 and Valkey 9.1.2.
 
 mod baseline;
 mod pace;
@@ -18,7 +18,7 @@ pub(crate) use self::position::{SavedAccount, ServerIdentity};
 use crate::clock::{Mono, Timestamps};
 use crate::parse::{Entry, SlowlogReply};
 
-/// Number of entries to request beyond those that are known to be missing, for those written in the meantime.
+/// Number of entries to request in addition to those known to be missing, to cover entries written in the meantime.
 const MARGIN: u64 = 64;
 
 /// Result of reconciling a SLOWLOG reply with the account.
@@ -32,9 +32,9 @@ pub(crate) enum Reconciliation {
     Complete {
         /// Entries that were not counted before, oldest first.
         new: Vec<Entry>,
-        /// Number of entries that were overwritten or reset before they could be read, or are unreadable.
+        /// Number of entries that were overwritten or reset before they could be read, or that are unreadable.
         lost: u64,
-        /// Number of unreadable entries among the lost.
+        /// Number of unreadable entries among the lost ones.
         unreadable: u64,
     },
 }
@@ -46,26 +46,26 @@ pub(crate) struct Account {
     cursor: Cursor,
     /// Pace of reading.
     pace: Pace,
-    /// True while none of the entries that this server's log holds can be read.
+    /// True while this server's log has entries but none of them can be read.
     unreadable: bool,
-    /// True if the latest reply exceeded its limit.
+    /// True if the latest reply exceeded the size limit.
     is_too_large: bool,
 }
 
 impl Account {
-    /// Restores what a former process saved.
+    /// Restores the account saved by a previous process.
     #[must_use]
     pub(crate) fn restored(saved: SavedAccount) -> Self {
         Self { cursor: Cursor::restored(saved), ..Self::default() }
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the part to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self, now: Timestamps) -> SavedAccount {
         self.cursor.saved(now)
     }
 
-    /// True if a server was ever identified or its log read: otherwise there is nothing to continue from.
+    /// True if a server was ever identified or its log was ever read; otherwise there is nothing to resume from.
     #[must_use]
     pub(crate) fn is_begun(&self) -> bool {
         self.cursor.is_begun()
@@ -77,24 +77,24 @@ impl Account {
         self.cursor.is_identified()
     }
 
-    /// True if the log of the server that answers was never read: its entries are the baseline.
+    /// True if the log of the server that answers was never read, so its entries are the baseline.
     #[must_use]
     pub(super) fn is_unread(&self) -> bool {
         matches!(self.cursor.position(), Position::Unread(_))
     }
 
-    /// Number that grows with every change that has to be saved immediately.
+    /// Number incremented by every change that has to be saved immediately.
     #[must_use]
     pub(crate) fn revision(&self) -> u64 {
         self.cursor.revision()
     }
 
-    /// False while the server's log holds entries and none of them can be read.
+    /// False while the server's log has entries but none of them can be read.
     pub(super) fn is_readable(&self) -> bool {
         !self.unreadable
     }
 
-    /// True if the latest reply exceeded its limit.
+    /// True if the latest reply exceeded the size limit.
     pub(super) fn is_too_large(&self) -> bool {
         self.is_too_large
     }
@@ -116,7 +116,7 @@ impl Account {
         self.pace.set_threshold(threshold);
     }
 
-    /// Sets `slowlog-max-len`. A log of length 0 is empty, and its ids grow all the same.
+    /// Sets `slowlog-max-len`. A log of length 0 stays empty, but its ids still increase.
     pub(crate) fn set_max_len(&mut self, entries: u64) {
         if entries == 0 {
             self.cursor.forget_first_id();
@@ -124,18 +124,18 @@ impl Account {
         self.pace.set_max_len(entries);
     }
 
-    /// Notes that a reply exceeded the limit on replies.
+    /// Records that a reply exceeded the size limit.
     pub(crate) fn too_large(&mut self, now: Mono) {
         self.is_too_large = true;
         self.pace.too_large(now);
     }
 
-    /// Notes that the connection broke while the log was read.
+    /// Records that the connection broke while the log was being read.
     pub(crate) fn broken(&mut self, now: Mono) {
         self.pace.broken(now);
     }
 
-    /// Notes which server answers.
+    /// Records the identity of the server that answers.
     pub(crate) fn identify(&mut self, server: ServerIdentity<'_>, now: Mono) {
         if self.cursor.identify(server, now) {
             self.unreadable = false;
@@ -143,7 +143,7 @@ impl Account {
         }
     }
 
-    /// Reconciles a reply to SLOWLOG GET with [`Self::request`] as its count, received at `now`.
+    /// Reconciles a reply received at `now` to SLOWLOG GET with [`Self::request`] as its count.
     pub(crate) fn reconcile(&mut self, reply: SlowlogReply, now: Mono) -> Reconciliation {
         self.is_too_large = false;
         self.pace.replied();
@@ -156,7 +156,7 @@ impl Account {
             self.unreadable = true;
         }
         match (self.cursor.position(), ids) {
-            // Entries below those that can't be read may be readable.
+            // Entries below the unreadable ones may be readable.
             (_, ids) if none_readable && !complete && (ids.is_none() || self.is_readable()) => {
                 self.pace.request_more(self.request().saturating_mul(2).saturating_add(1));
                 Reconciliation::Incomplete
@@ -215,7 +215,7 @@ impl Account {
     }
 }
 
-/// Lowest and highest id of a reply, those of unreadable entries included.
+/// Lowest and highest id in a reply, including unreadable entries.
 fn id_range(reply: &SlowlogReply) -> Option<(u64, u64)> {
     let entries = &reply.entries;
     let readable = entries.first().map(|entry| entry.id).zip(entries.last().map(|entry| entry.id));

@@ -4,29 +4,29 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// Maximum number of entries per request: the reply has to stay below the limit on replies.
+/// Maximum number of entries per request, which keeps the reply below the size limit.
 pub(super) const MAX_ENTRIES: usize = 16_384;
 
-/// Length of the slow log while its real length is unknown: the servers' default.
+/// Assumed maximum length of the slow log while it is unknown: the servers' default.
 const DEFAULT_LENGTH: u64 = 128;
 
-/// Threshold of the slow log while the real one is unknown: the servers' default.
+/// Assumed threshold of the slow log while it is unknown: the servers' default.
 const DEFAULT_THRESHOLD: Duration = Duration::from_millis(10);
 
-/// Minimum pause between polls while new entries come. Timers are not finer: a shorter pause becomes zero, and the next
-/// request follows the reply immediately.
+/// Minimum pause between polls while new entries arrive. Timers have no finer resolution: a shorter pause becomes zero, and the
+/// next request follows the reply immediately.
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
-/// Minimum pause between polls of a log without new entries, whatever the server's threshold is.
+/// Minimum pause between polls of a log without new entries, regardless of the server's threshold.
 const MIN_QUIET: Duration = Duration::from_millis(100);
 
-/// Maximum fraction of new entries per poll: 1 / `NEW_SHARE` of the slow log.
+/// Maximum share of new entries per poll: 1 / `NEW_SHARE` of the slow log.
 const NEW_SHARE: u32 = 4;
 
 /// Time after which a lowered limit on entries per request is doubled.
 pub(super) const LIMIT_RECOVERY: Duration = Duration::from_secs(60);
 
-/// Time of connections breaking at every read of the slow log after which the request is shrunk.
+/// Time for which every read of the slow log must break the connection before the request is made smaller.
 const SHRINK_REQUEST_AFTER: Duration = Duration::from_secs(5);
 
 /// Pace of reading a slow log.
@@ -34,17 +34,17 @@ const SHRINK_REQUEST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Pace {
     /// Number of entries to request next.
     pub(super) request: usize,
-    /// Maximum number of entries to request; lowered when a reply was too large.
+    /// Maximum number of entries to request; lowered when a reply is too large.
     pub(super) limit: usize,
     /// Time at which `limit` was last changed.
     limited_at: Mono,
-    /// Start of a time in which every connection broke while the log was read.
+    /// Start of the period in which every connection has broken while the log was being read.
     broken_since: Option<Mono>,
-    /// `slowlog-max-len`, as far as known.
+    /// `slowlog-max-len`, or the default while unknown.
     max_len: u64,
-    /// `slowlog-log-slower-than`, as far as known.
+    /// `slowlog-log-slower-than`, or the default while unknown.
     threshold: Duration,
-    /// Pause until the next poll; `None` before the first.
+    /// Pause until the next poll; `None` before the first poll.
     pause: Option<Duration>,
 }
 
@@ -68,7 +68,7 @@ impl Pace {
         self.request.clamp(1, self.limit)
     }
 
-    /// True if a reply with `received` entries holds all that can be read: the whole log, or as much as the limit allows.
+    /// True if a reply with `received` entries contains everything that can be read: the whole log, or as much as the limit allows.
     pub(super) fn is_complete(&self, received: usize) -> bool {
         let requested = self.request();
         received < requested || requested >= self.limit
@@ -84,22 +84,21 @@ impl Pace {
         self.request = self.limit;
     }
 
-    /// Starts over with another server.
+    /// Resets the request for another server.
     pub(super) fn reset_request(&mut self) {
         self.request = 1;
     }
 
-    /// True if a log that has received this number of entries has overflowed.
+    /// True if a log from which this number of entries was received is full, so that entries may have been overwritten.
     pub(super) fn is_full(&self, received: u64) -> bool {
         received >= self.max_len
     }
 
-    /// Pause until the next poll: `longest`, or less if the log could be full by then, and still less while it overflows
-    /// quickly.
+    /// Pause until the next poll: `longest`, less if the log could be full by then, and even less while it is filling quickly.
     ///
-    /// A server runs one command at a time, so it takes a while to write a log full of entries of at least the threshold.
-    /// A script and the commands that it calls are both logged, which halves that time. With the servers' defaults (128
-    /// entries, 10 ms) it is 640 ms, and no burst overwrites an entry before it is read.
+    /// A server runs one command at a time, and every logged command takes at least the threshold, so filling the log takes
+    /// some time. A script and the commands it calls are both logged, which halves that time. With the servers' defaults (128
+    /// entries, 10 ms), it is 640 ms, and no burst overwrites an entry before it is read.
     pub(super) fn interval(&self, longest: Duration) -> Duration {
         let max_len = u32::try_from(self.max_len).unwrap_or(u32::MAX);
         let fills = (self.threshold.saturating_mul(max_len) / 2).max(MIN_QUIET);
@@ -108,23 +107,23 @@ impl Pace {
 
     /// Sets `slowlog-log-slower-than`; `None` while the log is off.
     pub(super) fn set_threshold(&mut self, threshold: Option<Duration>) {
-        // While the log is off, the threshold that it will have is unknown.
+        // While the log is off, its next threshold is unknown.
         self.threshold = threshold.unwrap_or(DEFAULT_THRESHOLD);
     }
 
-    /// Sets `slowlog-max-len`; a length over [`MAX_ENTRIES`] makes no difference.
+    /// Sets `slowlog-max-len`, limited to [`MAX_ENTRIES`].
     pub(super) fn set_max_len(&mut self, entries: u64) {
         self.max_len = entries.clamp(1, u64::try_from(MAX_ENTRIES).unwrap_or(u64::MAX));
     }
 
-    /// Halves the number of entries per request for a while: a reply was too large.
+    /// Halves the number of entries per request for some time, because a reply was too large.
     pub(super) fn too_large(&mut self, now: Mono) {
         self.limit = (self.request() / 2).max(1);
         self.limited_at = now;
     }
 
-    /// Notes that the connection broke while the log was read. If that goes on, the server closes it because the reply is
-    /// larger than its `client-output-buffer-limit`; then the number of entries per request is halved.
+    /// Records that the connection broke while the log was being read. If this persists, the server is closing it because the
+    /// reply exceeds its `client-output-buffer-limit`, so the number of entries per request is halved.
     pub(super) fn broken(&mut self, now: Mono) {
         let since = *self.broken_since.get_or_insert(now);
         if now.since(since) >= SHRINK_REQUEST_AFTER && self.request() > 1 {
@@ -132,17 +131,17 @@ impl Pace {
         }
     }
 
-    /// Notes that a reply came.
+    /// Records that a reply was received.
     pub(super) fn replied(&mut self) {
         self.broken_since = None;
     }
 
-    /// Decides the next request after the log was read to its end, `since_read` after the time before. `received` new entries
-    /// came; `written` counts those that were lost too.
+    /// Sets the next request and pause after the log was read to its end, `since_read` after the previous time. `received` is
+    /// the number of new entries received; `written` also includes those that were lost.
     pub(super) fn settle(&mut self, received: usize, written: u64, since_read: Duration, now: Mono) {
         self.request = if received > 1 { received.saturating_mul(2) } else { 1 };
         self.pause = Some(match self.pause {
-            // The pause grows gradually: after a burst another one is likely.
+            // The pause grows gradually, because another burst is likely after the first.
             Some(pause) if written == 0 => pause.saturating_mul(2).max(MIN_PAUSE),
             Some(pause) => {
                 let full = since_read.as_micros().saturating_mul(self.max_len.into()) / u128::from(written);

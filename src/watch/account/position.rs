@@ -1,4 +1,4 @@
-//! Position in slow logs: the id of the next entry, in the log of the server that answers and of those before it.
+//! Positions in slow logs: the id of the next entry in the log of the server that answers, and in the logs of previous servers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::parse::SlowlogPast;
 /// Maximum number of other servers whose positions are kept, for addresses that move between servers.
 const MAX_OTHERS: usize = 16;
 
-/// Tolerance of the server's uptime, which is in whole seconds.
+/// Tolerance for the server's uptime, which is in whole seconds.
 const UPTIME_SLACK: Duration = Duration::from_secs(2);
 
 /// Position in the log of one server.
@@ -24,10 +24,10 @@ pub(super) enum Position {
     Unread(EmptyLog),
     /// The log was empty at first contact, and the next id is not certain.
     Empty {
-        /// True if the ids are taken to have begun at 0, should the log have overflowed by the next poll.
+        /// Assumption in case the log has overflowed by the next poll: true if the ids started at 0.
         from_zero: bool,
     },
-    /// Id of the next entry: all before it are accounted for.
+    /// Id of the next entry; all entries before it are accounted for.
     Next(u64),
 }
 
@@ -67,11 +67,11 @@ pub(crate) struct ServerIdentity<'a> {
     pub(crate) run_id: Option<&'a str>,
     /// Time since its start, in whole seconds.
     pub(crate) uptime: Option<Duration>,
-    /// Past of its slow log, by its statistics.
+    /// History of its slow log, according to its statistics.
     pub(crate) past: Option<SlowlogPast>,
 }
 
-/// Server that answers, and the positions in its log and in those of others.
+/// Server that answers, and the positions in its log and in the logs of other servers.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
     /// `run_id` of the server that answers; `None` if it does not report it.
@@ -82,13 +82,13 @@ pub(super) struct Cursor {
     others: VecDeque<(String, u64)>,
     /// True if a server was identified before.
     contacted: bool,
-    /// True if the ids went backwards and the server was not identified since.
+    /// True if the ids went backwards and the server has not been identified since.
     rewound: bool,
-    /// True if the position comes from a former process and the server's log has not confirmed it yet.
+    /// True if the position comes from a previous process and the server's log has not confirmed it yet.
     restored: bool,
     /// Time at which a log at this address was last read to its end.
     read_until: Option<Mono>,
-    /// Grows with every change that has to be saved immediately.
+    /// Incremented by every change that has to be saved immediately.
     revision: u64,
 }
 
@@ -108,17 +108,17 @@ impl Default for Cursor {
 }
 
 impl Cursor {
-    /// Restores what a former process saved. The monotonic clocks of both processes count from the Unix epoch.
+    /// Restores the positions saved by a previous process. The monotonic clocks of both processes count from the Unix epoch.
     pub(super) fn restored(saved: SavedAccount) -> Self {
         let SavedAccount { run_id, position, mut others, read_until } = saved;
         others.truncate(MAX_OTHERS);
         let read_until = read_until.map(|at| Mono::from_epoch(Duration::from_millis(at)));
         let cursor = Self { run_id, position, others, read_until, restored: true, ..Self::default() };
-        // A process that never reached the server saved nothing to continue from: this is the first contact.
+        // A process that never reached the server saved nothing to resume from, so this is the first contact.
         Self { contacted: cursor.is_begun(), ..cursor }
     }
 
-    /// Returns what is kept across restarts of the exporter.
+    /// Returns the part to keep across restarts of the exporter.
     pub(super) fn saved(&self, now: Timestamps) -> SavedAccount {
         SavedAccount {
             run_id: self.run_id.clone(),
@@ -128,7 +128,7 @@ impl Cursor {
         }
     }
 
-    /// True if a server was ever identified or its log read: otherwise there is nothing to continue from.
+    /// True if a server was ever identified or its log was ever read; otherwise there is nothing to resume from.
     pub(super) fn is_begun(&self) -> bool {
         self.run_id.is_some() || !matches!(self.position, Position::Unread(_))
     }
@@ -143,7 +143,7 @@ impl Cursor {
         self.position
     }
 
-    /// Number that grows with every change that has to be saved immediately.
+    /// Number incremented by every change that has to be saved immediately.
     pub(super) fn revision(&self) -> u64 {
         self.revision
     }
@@ -156,30 +156,31 @@ impl Cursor {
         }
     }
 
-    /// Notes that an empty log at first contact does not show where the ids begin.
+    /// Records that an empty log at first contact does not show where the ids begin.
     pub(super) fn forget_first_id(&mut self) {
         if matches!(self.position, Position::Unread(_)) {
             self.position = Position::Unread(EmptyLog::Unknown);
         }
     }
 
-    /// Sets the position after entries that fit the one before.
+    /// Moves the position past entries that are consistent with the previous position.
     pub(super) fn advance(&mut self, newest: u64) {
         self.move_to(Position::Next(newest.saturating_add(1)));
         self.restored = false;
     }
 
-    /// Notes that the ids went backwards: another server process answers.
+    /// Records that the ids went backwards, so another server process answers.
     pub(super) fn rewind(&mut self) {
         self.rewound = true;
     }
 
-    /// Notes that the log was read to its end. Returns the time since it was last.
+    /// Records that the log was read to its end. Returns the time since the previous such read.
     pub(super) fn read_to_end(&mut self, now: Mono) -> Duration {
         now.since(self.read_until.replace(now).unwrap_or_default())
     }
 
-    /// Notes which server answers. Returns true if it is not known to be the one before.
+    /// Records the identity of the server that answers. Returns true at first contact, or if the server is known
+    /// to differ from the previous one.
     pub(super) fn identify(&mut self, server: ServerIdentity<'_>, now: Mono) -> bool {
         let rewound = std::mem::take(&mut self.rewound);
         let same =
@@ -187,8 +188,8 @@ impl Cursor {
         if self.contacted && same {
             self.run_id = server.run_id.map(str::to_owned).or(self.run_id.take());
             if rewound {
-                // Without a run_id, ids that go backwards are the only sign of a restart. But a saved position that
-                // never fitted this very server is no position.
+                // Without a run_id, ids that go backwards are the only sign of a restart. However, a saved position that never
+                // matched the log of this server is invalid.
                 let never_fitted = self.restored && server.run_id.is_some();
                 self.move_to(if never_fitted {
                     Position::Unread(EmptyLog::Unknown)
@@ -204,7 +205,7 @@ impl Cursor {
             self.others.truncate(MAX_OTHERS);
         }
         let index = self.others.iter().position(|(other, _)| Some(other.as_str()) == server.run_id);
-        // A process that started after the last one's log was read has nothing older than that in its log.
+        // The log of a process that started after the previous server's log was read contains only entries written since.
         let latest_start = server.uptime.map(|uptime| now + UPTIME_SLACK - uptime);
         let restarted = self.contacted
             && matches!((latest_start, self.read_until), (Some(started), Some(read)) if started >= read);

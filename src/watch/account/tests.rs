@@ -1,4 +1,4 @@
-//! Tests of the account, among them that no sequence of polls, resets and restarts loses or repeats an entry.
+//! Tests of the account, including one that checks that no sequence of polls, resets and restarts loses or repeats an entry.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Unix;
 use crate::parse::SlowlogPast;
 
-/// A server's slow log, as the servers keep it.
+/// Simulated slow log of a server.
 #[derive(Debug, Clone, Default)]
 struct Server {
     run_id: u32,
@@ -18,7 +18,7 @@ struct Server {
     ring: VecDeque<u64>,
     max: usize,
     reset: bool,
-    /// Every n-th entry is unreadable; none if it is 0.
+    /// Every n-th entry is unreadable; none if 0.
     strange: u64,
 }
 
@@ -50,7 +50,7 @@ fn entry(id: u64) -> Entry {
     Entry { id, ..Entry::with_arguments(&[""; 0]) }
 }
 
-/// An account and what it should come to.
+/// An account and the entries it has counted.
 #[derive(Debug, Clone, Default)]
 struct Watcher {
     account: Account,
@@ -71,7 +71,7 @@ impl Watcher {
         self.account.identify(identity, now);
     }
 
-    /// Polls as `Session` does; `between` entries are written between two requests of one poll.
+    /// Polls like `Session`; `between` entries are written between two requests of one poll.
     fn poll(&mut self, server: &mut Server, between: u64, now: Mono) {
         for _ in 0..16 {
             let reply = server.get(self.account.request());
@@ -97,7 +97,7 @@ struct Saved {
 }
 
 impl Saved {
-    /// Through the text, as it is in the file.
+    /// Saves the watcher, with the account serialized and parsed as in the file.
     fn of(watcher: &Watcher, now: Mono) -> Self {
         let saved =
             watcher.account.saved(Timestamps { mono: now, unix: Unix::from_epoch(now.since(Mono::EPOCH)) });
@@ -105,7 +105,7 @@ impl Saved {
         Self { account: serde_json::from_str(&text).unwrap(), numbers: watcher.clone() }
     }
 
-    /// The next process.
+    /// Returns the watcher of the next process.
     fn restored(&self) -> Watcher {
         Watcher { account: Account::restored(self.account.clone()), ..self.numbers.clone() }
     }
@@ -120,7 +120,7 @@ fn a_restarted_exporter_goes_on_where_it_was() {
     let saved = Saved::of(&watcher, NOW);
     server.write(3);
     watcher.poll(&mut server, 0, NOW + Duration::from_secs(1));
-    // Killed before that was saved: it was never shown, and is read again.
+    // The exporter is killed before that poll is saved. Its entries were never exposed and are read again.
     server.write(200);
     let mut watcher = saved.restored();
     let later = NOW + Duration::from_secs(600);
@@ -161,7 +161,7 @@ fn a_server_restarted_between_runs_is_read_from_its_first_id() {
 }
 
 #[test]
-fn an_older_server_that_took_over_between_runs_is_a_baseline() {
+fn an_older_server_that_took_over_between_runs_gets_a_baseline() {
     let (mut server, mut watcher) = started(128);
     watcher.poll(&mut server, 0, NOW);
     server.write(5);
@@ -175,13 +175,13 @@ fn an_older_server_that_took_over_between_runs_is_a_baseline() {
 }
 
 #[test]
-fn a_saved_position_that_the_server_never_reached_is_none() {
+fn a_saved_position_that_the_server_never_reached_is_discarded() {
     let (mut server, mut watcher) = started(128);
     watcher.poll(&mut server, 0, NOW);
     server.write(50);
     watcher.poll(&mut server, 0, NOW);
     let mut watcher = Saved::of(&watcher, NOW).restored();
-    // The same server, by its run_id, with fewer entries: somebody changed the file, or gave us another one's.
+    // The same run_id with fewer entries: the state file was edited, or comes from another exporter.
     let mut server = Server::new(1, 128, Mono::EPOCH);
     server.write(9);
     watcher.identify(&server, NOW);
@@ -280,7 +280,7 @@ fn a_restart_is_known_however_late_the_server_is_identified() {
     watcher.poll(&mut server, 0, NOW);
     let mut server = Server::new(2, 128, NOW + Duration::from_secs(1));
     server.write(4);
-    // It loads its data, or runs a script, for as long as it likes.
+    // Loading data or running a script can delay the identification indefinitely.
     let later = NOW + Duration::from_secs(300);
     watcher.identify(&server, later);
     watcher.poll(&mut server, 0, later);
@@ -289,7 +289,7 @@ fn a_restart_is_known_however_late_the_server_is_identified() {
 
 #[test]
 fn a_restart_is_known_in_the_first_second_too() {
-    // Both ends of the uptime are cut to whole seconds: 0.1 s may show as 1 s.
+    // Both ends of the uptime are truncated to whole seconds, so 0.1 s may be reported as 1 s.
     let mut account = Account::default();
     let ms = |count| Mono::from_epoch(Duration::from_millis(count));
     let identity = |run_id, uptime| ServerIdentity {
@@ -302,7 +302,11 @@ fn a_restart_is_known_in_the_first_second_too() {
     account.identify(identity("2", 1), ms(400));
     assert_eq!(account.cursor.position(), Position::Next(0));
     account.identify(identity("3", 100), ms(500));
-    assert_ne!(account.cursor.position(), Position::Next(0), "that one is older than we are");
+    assert_ne!(
+        account.cursor.position(),
+        Position::Next(0),
+        "that server started before the log was last read"
+    );
 }
 
 #[test]
@@ -321,7 +325,7 @@ fn an_entry_that_cannot_be_read_hides_none_below_it() {
     assert!(
         matches!(account.reconcile(reply(&[0], &[], 1), NOW), Reconciliation::Complete { new, lost: 0, .. } if new.len() == 1)
     );
-    // Those with an id are part of the account, the newest one too.
+    // Unreadable entries with an id are accounted for, including the newest.
     let done = |new: &[u64], lost, unreadable| Reconciliation::Complete {
         new: new.iter().map(|id| entry(*id)).collect(),
         lost,
@@ -335,7 +339,7 @@ fn an_entry_that_cannot_be_read_hides_none_below_it() {
 }
 
 #[test]
-fn a_log_of_which_nothing_can_be_read_is_known_and_still_counted() {
+fn a_completely_unreadable_log_is_noticed_and_still_counted() {
     let (mut server, mut watcher) = started(128);
     watcher.poll(&mut server, 0, NOW);
     let account = &mut watcher.account;
@@ -377,7 +381,7 @@ fn a_slow_log_of_maximum_length_is_polled_as_usual() {
 }
 
 #[test]
-fn another_older_server_behind_the_address_is_a_baseline_and_returning_repeats_nothing() {
+fn switching_between_servers_at_one_address_repeats_nothing() {
     let (mut first, mut watcher) = started(128);
     watcher.poll(&mut first, 0, NOW);
     let mut second = Server::new(2, 128, Mono::EPOCH);
@@ -400,7 +404,7 @@ fn the_latest_sixteen_servers_are_remembered() {
         for server in &mut servers {
             server.write(written);
         }
-        // The first one is forgotten when the last one comes. It returns as the last one, and is a baseline again.
+        // The first server is dropped when the last one appears. It then returns as the last one and is a baseline again.
         servers.rotate_left(usize::from(written == 3));
         for server in &mut servers {
             watcher.identify(server, NOW);
@@ -480,13 +484,13 @@ fn a_reply_that_was_too_large_halves_what_is_asked_for() {
 }
 
 #[test]
-fn a_connection_that_breaks_again_and_again_is_asked_for_less() {
+fn requests_shrink_if_the_connection_keeps_breaking() {
     let mut account = Account::default();
     account.pace.request = 1000;
     let after = |seconds| NOW + Duration::from_secs(seconds);
     for seconds in 0..5 {
         account.broken(after(seconds));
-        assert_eq!(account.request(), 1000, "accidents happen");
+        assert_eq!(account.request(), 1000, "a few lost connections change nothing");
     }
     account.broken(after(5));
     assert_eq!(account.request(), 500);
@@ -533,8 +537,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// Any interleaving: counted + lost = written while watched, and nothing twice. What a server held
-    /// unread when it ended, and what another server wrote before it was first read, is not due.
+    /// For any interleaving, counted + lost = written while watched, and nothing is counted twice. Entries left unread when a
+    /// server ended, and entries written by another server before it was first read, are not due.
     #[test]
     fn counted_and_lost_are_what_was_written(
         steps in prop::collection::vec(any_step(), 0..60),
@@ -548,7 +552,7 @@ proptest! {
         servers[1].write(77);
         let (mut active, mut runs) = (0, 2);
         let mut watcher = Watcher::default();
-        // Ids from which each run's entries are due, and those that a finished run made due.
+        // Id from which each server's entries are due, and number of entries due from servers that have ended.
         let mut due_from = [Some(0), None];
         let mut due = 0;
         watcher.identify(&servers[0], now);
@@ -574,7 +578,7 @@ proptest! {
                     watcher.account.set_max_len(if max == 1000 { u64::MAX } else { u64::try_from(max).unwrap() });
                 }
                 Step::Restart { delay } => {
-                    // What is unread at the end of a process is gone with it: read it, so that it is due.
+                    // Entries still unread when a process ends are lost with it; read them first, so that they are due.
                     server.max = server.max.max(1);
                     server.write(1);
                     watcher.poll(server, 0, now);
@@ -586,15 +590,15 @@ proptest! {
                     server.write(5);
                     now = now + Duration::from_secs(delay);
                     due_from[active] = Some(0);
-                    // The position is saved before anything that rests on it is shown; what a process wrote and
-                    // nobody had saved ended with it.
+                    // The position is saved before any counters that depend on it are exposed. Unsaved entries of
+                    // the old process were lost with it.
                     saved = Saved::of(&watcher, now);
                     watcher.identify(server, now);
                     watcher.poll(server, 0, now);
                 }
                 Step::Fail { over: false } => watcher.identify(server, now),
                 Step::Fail { over: true } => {
-                    // A position is remembered from the first read on.
+                    // A position is kept only once an entry has been read.
                     server.max = server.max.max(1);
                     server.write(1);
                     watcher.poll(server, 0, now);

@@ -1,14 +1,14 @@
-//! State machine of a target: its state and blockages, derived from the replies that arrive and those that don't.
+//! State machine of a target: its state and blockages, derived from replies and from missing replies.
 //!
-//! An episode is one blockage: from the first request that had no reply in time (or was answered BUSY) to the first
-//! ordinary reply. Episodes don't overlap. One exists exactly in the states [`State::Blocked`] and [`State::Busy`].
+//! An episode is one blockage: from the first request that had no reply in time (or was answered BUSY) to the first ordinary
+//! reply. Episodes don't overlap. One exists exactly in the states [`State::Blocked`], [`State::Busy`] and [`State::BusySilent`].
 //!
-//! An ordinary reply to a request that a BUSY server rejects proves that the server was free at some time between the
-//! sending of the request and the reading of the reply. Whatever began before the request was sent has ended; something
-//! that began later may still run. So until the slow log is read, the boundary between a finished episode and the next one may move.
+//! An ordinary reply to a request that a BUSY server rejects proves that the server was free at some time between sending the
+//! request and reading the reply. Any call that began before the request was sent has ended; a call that began later may still
+//! be running. Until the slow log is read, the boundary between an ended episode and the next one may therefore move.
 //!
-//! A server can process a request and start a script in the same iteration of its event loop. It sends the reply when the script has
-//! ended, or passes the time limit. So a reply that took as long as the time limit does not end a silence; the next one does.
+//! A server can process a request and start a script in the same iteration of its event loop. It then sends the reply only when the script
+//! has ended or exceeds the time limit. A reply that took as long as the time limit therefore does not end a silence; the next one does.
 
 #[cfg(test)]
 mod simulation;
@@ -32,7 +32,7 @@ use crate::guard::ActionRecord;
 use crate::parse::{BusyKind, Entry};
 use crate::text::clean;
 
-/// Maximum length of the reason for a state, in bytes. Certificates and error replies are part of it.
+/// Maximum length of the reason for a state, in bytes. It can contain text from certificates and error replies.
 const MAX_DETAIL: usize = 400;
 
 /// Interval at which a bad state that does not change is logged again.
@@ -47,16 +47,16 @@ pub(crate) struct Liveness {
     since: Mono,
     /// Time at which the state was last logged.
     logged_at: Mono,
-    /// Script or function that was named before its blockage was noticed: with a time limit below `--heartbeat.blocked-after`, the
-    /// line in the server's log comes first.
+    /// Script or function that was named before its blockage was noticed. If the time limit is below
+    /// `--heartbeat.blocked-after`, the line in the server's log comes first.
     early: Option<Running>,
     /// Ended blockages.
     history: History,
     /// Time of the last reply of any kind.
     last_reply: Option<Mono>,
-    /// Time at which the last request was sent that a free server answered: nothing that began before still runs.
+    /// Time at which the last request answered by a free server was sent; no call that began before that is still running.
     last_free: Mono,
-    /// Number of times that the server went BUSY, by [`BusyKind::ALL`].
+    /// Number of times the server became BUSY, in the order of [`BusyKind::ALL`].
     busy_episodes: [u64; BusyKind::ALL.len()],
     /// Round trips of the heartbeat.
     heartbeats: Histogram,
@@ -106,24 +106,24 @@ impl Liveness {
         &self.history.incidents
     }
 
-    /// Returns the blockages that ended and wait for the slow log, which has their callers, the oldest first.
+    /// Returns the ended blockages, oldest first, that are waiting for the slow log, which contains their callers.
     pub(crate) fn waiting_incidents(&self) -> impl Iterator<Item = Incident> {
         self.history.waiting()
     }
 
-    /// Restores the incidents that a former process saved.
+    /// Restores the incidents saved by a previous process.
     pub(super) fn restore(&mut self, saved: Vec<Incident>) {
         self.history.restore(saved);
     }
 
-    /// Records an action of the guard. Returns its incident if that has ended.
+    /// Records a guard action. Returns its incident if that has ended.
     pub(super) fn guard_acted(&mut self, action: ActionRecord) -> Option<Incident> {
         self.history.incidents.guard_acted(action)
     }
 
     /// Derives the outcome of the latest incidents from INFO; `same` is true if it comes from the same server as before.
     pub(super) fn learn_outcome(&mut self, counts: OutcomeCounts, same: bool) {
-        // INFO that was read before the slow log belongs to no blockage yet.
+        // INFO read before the slow log can't be assigned to a blockage yet.
         if self.state.episode().is_none() && !self.awaits_attribution() {
             self.history.incidents.learn_outcome(counts, same);
         }
@@ -147,31 +147,31 @@ impl Liveness {
         self.state.episode().map_or(Duration::ZERO, |episode| now.mono.since(episode.began))
     }
 
-    /// The current blockage: the time at which it was noticed (unique to it), and its start, if known.
+    /// The current blockage: the time at which it was noticed, which is unique to it, and its best known start.
     #[must_use]
     pub(crate) fn blockage(&self) -> Option<(Mono, Mono)> {
         self.state.episode().map(|episode| (episode.noticed, episode.began))
     }
 
-    /// The script or function that blocks the server, if known. After a silence it is not, until something shows that the
-    /// same one runs.
+    /// The script or function that blocks the server, if known. After a silence it is unknown until a later observation shows
+    /// that the same one is still running.
     #[must_use]
     pub(crate) fn running_script(&self) -> Option<&RunningScript> {
         let episode = self.state.episode().filter(|episode| episode.gap.is_none())?;
         episode.running.as_ref().map(|running| &running.running_script)
     }
 
-    /// Totals of ended blockages by cause; every cause exists.
+    /// Totals of ended blockages by cause; every cause is present.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (Cause, CauseTotals)> {
         self.history.totals()
     }
 
-    /// Latest blockage for each cause seen so far.
+    /// Latest blockage of each cause that has occurred.
     pub(crate) fn latest_blockages(&self) -> impl Iterator<Item = (Cause, LatestOfCause)> {
         self.history.latest()
     }
 
-    /// Number of times that the server went BUSY, by kind; every kind exists.
+    /// Number of times the server became BUSY, by kind; every kind is present.
     pub(crate) fn busy_episodes(&self) -> impl Iterator<Item = (BusyKind, u64)> {
         BusyKind::ALL.into_iter().zip(self.busy_episodes)
     }
@@ -192,12 +192,12 @@ impl Liveness {
         self.heartbeats.observe(round_trip);
     }
 
-    /// The run time after which the server answers BUSY has been read, or can no longer be read.
+    /// Sets the run time after which the server answers BUSY; `None` if it can no longer be read. Zero is treated as `None`.
     pub(super) fn set_time_limit(&mut self, limit: Option<Duration>) {
         self.time_limit = limit.filter(|limit| !limit.is_zero());
     }
 
-    /// A request that was sent at `sent`, and that a BUSY server rejects, was answered.
+    /// Handles an ordinary reply to a request that was sent at `sent` and that a BUSY server rejects.
     pub(super) fn answered(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_free = self.last_free.max(sent);
         if let State::Blocked(episode) = &mut self.state
@@ -213,13 +213,13 @@ impl Liveness {
         self.presumed_free(now, events);
     }
 
-    /// A reply came, and this server gives no better proof that it is free.
+    /// Handles a reply after which the server is presumed to be free.
     pub(super) fn presumed_free(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
         self.end_and_enter(State::Ok, now, events);
     }
 
-    /// A reply came that the server also gives while it is BUSY: it may still be blocked.
+    /// Handles a reply that the server also sends while it is BUSY; it may still be blocked.
     pub(super) fn inconclusive(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
         if self.state.episode().is_none() {
@@ -227,7 +227,7 @@ impl Liveness {
         }
     }
 
-    /// A request that was sent at `sent` has no reply yet, and the server's kernel accepts connections.
+    /// Handles a request that was sent at `sent` and has no reply yet, while the server's kernel accepts connections.
     pub(super) fn silent(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         if self.is_unconfirmed() {
             self.end_and_enter(State::Ok, now, events);
@@ -247,7 +247,7 @@ impl Liveness {
         }
     }
 
-    /// A request that was sent at `sent` was answered BUSY.
+    /// Handles a BUSY reply to a request sent at `sent`.
     pub(super) fn busy(&mut self, kind: BusyKind, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
         match self.state.episode() {
@@ -259,8 +259,8 @@ impl Liveness {
                 let episode = Episode { answered: None, ..episode.clone() };
                 let known = self.state.busy_kind().or(episode.named_kind());
                 if known.is_some_and(|known| known != kind) {
-                    // One has ended and another has begun between two replies. The other one delayed this reply: until
-                    // something narrows it, it began when the request was sent.
+                    // One call has ended and another has begun between two replies. The new call delayed this reply; until
+                    // there is better evidence, assume that it began when the request was sent.
                     let began = episode.running.as_ref().map_or(sent, |running| sent.max(running.began));
                     let next = self.split(episode, began, now, events);
                     self.go_busy(kind, next, now, events);
@@ -277,7 +277,7 @@ impl Liveness {
         self.apply_early_name(now, events);
     }
 
-    /// FUNCTION STATS, sent at `sent`, named the running function and its run time so far.
+    /// Handles a reply to FUNCTION STATS, sent at `sent`, that named the running function and its run time so far.
     pub(super) fn running(
         &mut self,
         name: &[u8],
@@ -294,8 +294,8 @@ impl Liveness {
             self.name(Running { running_script, began }, now, events);
             return;
         };
-        // The server measured it between the request and the reply, in whole milliseconds of a clock that may run a
-        // little slower than this machine's.
+        // The server measured the run time between the request and the reply, in whole milliseconds of a clock that may run
+        // slightly slower than this machine's.
         let latest = now.mono - running_for;
         let inexact = Duration::from_millis(1).saturating_add(running_for / 1000);
         let earliest = sent - running_for - inexact;
@@ -316,8 +316,8 @@ impl Liveness {
         self.name(Running { running_script, began: latest }, now, events);
     }
 
-    /// A line of the server's log named what passed the time limit, and its run time by then. The line may be read some
-    /// time after it was written.
+    /// Handles a line of the server's log that named the script or function that exceeded the time limit, and its run time at
+    /// that point. The line may be read some time after it was written.
     pub(super) fn logged(
         &mut self,
         running_script: RunningScript,
@@ -335,7 +335,7 @@ impl Liveness {
             return;
         };
         if self.state.busy_kind().is_some_and(|kind| kind != running.running_script.kind) {
-            // Either it began after what the BUSY replies are about, or the line is about something that has ended.
+            // Either it began after the call behind the BUSY replies, or the line is about a call that has ended.
             if episode.evidence.is_none_or(|evidence| running.began >= evidence.last_sent) {
                 self.early = Some(running);
             } else {
@@ -359,33 +359,32 @@ impl Liveness {
         self.name(running, now, events);
     }
 
-    /// A request that was sent at `sent` was answered LOADING.
+    /// Handles a LOADING reply to a request sent at `sent`.
     pub(super) fn loading(&mut self, sent: Mono, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
         self.last_free = self.last_free.max(sent);
         self.end_and_enter(State::Loading, now, events);
     }
 
-    /// The server rejected the exporter's credentials.
+    /// Handles a rejection of the exporter's credentials.
     pub(super) fn unauthorized(&mut self, detail: &str, now: Timestamps, events: &mut Vec<Event>) {
         self.last_reply = Some(now.mono);
         self.end_and_enter(State::Unauthorized { detail: clean(detail.trim(), MAX_DETAIL) }, now, events);
     }
 
-    /// The server can't be reached.
+    /// Handles a failure to reach the server.
     pub(super) fn unreachable(&mut self, outage: &Outage, now: Timestamps, events: &mut Vec<Event>) {
         let was_blocked = self.state.episode().is_some();
         let outage = Outage::new(outage.reason, clean(outage.detail.trim(), MAX_DETAIL));
         self.end_and_enter(State::Unreachable(outage), now, events);
-        // The slow log may be gone later.
+        // The slow log may be gone by the time the server is reachable again.
         self.attribute_without_slowlog(events);
         if was_blocked {
             self.history.incidents.connection_lost();
         }
     }
 
-    /// Attributes ended blockages. The slow log was read to its end with the latest request that was answered, and had these
-    /// new entries.
+    /// Attributes ended blockages. `entries` are all new slow log entries as of the latest answered request.
     pub(super) fn attribute(
         &mut self,
         entries: &[Entry],
@@ -395,32 +394,32 @@ impl Liveness {
         self.history.attribute(entries, clock_ahead, Some(self.last_free), events)
     }
 
-    /// True while only the next reply shows whether the server is still blocked.
+    /// True while only the next reply can show whether the server is still blocked.
     pub(crate) fn is_unconfirmed(&self) -> bool {
         self.state.episode().is_some_and(|episode| episode.answered.is_some())
     }
 
-    /// Attributes ended blockages; the slow log can't be read.
+    /// Attributes ended blockages without the slow log, which can't be read.
     pub(super) fn attribute_without_slowlog(&mut self, events: &mut Vec<Event>) {
         self.history.attribute(&[], None, None, events);
     }
 
-    /// Returns an episode that began at `began`, but not before the last one ended.
+    /// Returns an episode that began at `began`, or at the end of the last one if that is later.
     fn begin(&self, began: Mono, now: Timestamps, events: &mut Vec<Event>) -> Episode {
         let began = began.clamp(self.history.last_end().min(now.mono), now.mono);
         events.push(Event::BlockageBegan);
         Episode::new(began, now.mono)
     }
 
-    /// Uses a name that came before the blockage was noticed.
+    /// Applies a name that arrived before the blockage was noticed.
     fn apply_early_name(&mut self, now: Timestamps, events: &mut Vec<Event>) {
         if let Some(Running { running_script, began }) = self.early.take() {
             self.logged(running_script, now.mono.since(began), now, events);
         }
     }
 
-    /// Enters the state BUSY with an episode in which the server was not BUSY yet. What it runs has run for the time limit, so
-    /// the episode may have begun before the first request that had no reply.
+    /// Enters the state BUSY with an episode in which the server was not BUSY yet. The running call has reached the time limit,
+    /// so the episode may have begun before the first unanswered request.
     fn go_busy(&mut self, kind: BusyKind, mut episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
         if let Some(limit) = self.time_limit {
             let latest = (now.mono - limit).max(self.last_free);
@@ -437,16 +436,17 @@ impl Liveness {
         events.push(Event::WentBusy { kind, blocked });
     }
 
-    /// Enters the state BUSY again after a silence. Nothing else can have started since and already be BUSY: the time limit has not passed.
+    /// Enters the state BUSY again after a silence. Unless the time limit has passed, no other call can have
+    /// started since and already be BUSY.
     fn resume_busy(&mut self, kind: BusyKind, episode: Episode, now: Timestamps, events: &mut Vec<Event>) {
         let still_ran = episode.still_ran(self.time_limit);
         let is_same = self.time_limit.is_some_and(|limit| now.mono.since(still_ran) < limit);
-        // An earlier silence stays in doubt.
+        // An earlier silence stays ambiguous.
         let gap = episode.gap.filter(|gap| !is_same || gap.still_ran < still_ran);
         self.enter(State::Busy(kind, Episode { gap, ..episode }), now, events);
     }
 
-    /// Ends the episode at `began`, when something else began without a gap. Returns the episode that follows.
+    /// Ends the episode at `began`, when another call began without a gap. Returns the episode that follows.
     fn split(&mut self, episode: Episode, began: Mono, now: Timestamps, events: &mut Vec<Event>) -> Episode {
         let began = began.clamp(episode.began.min(now.mono), now.mono);
         self.history.push(episode, self.state.busy_kind(), began, now, events);
@@ -467,7 +467,7 @@ impl Liveness {
         }
     }
 
-    /// Names what runs.
+    /// Sets the name of the running script or function.
     fn name(&mut self, running: Running, now: Timestamps, events: &mut Vec<Event>) {
         let Some(episode) = self.state.episode() else { return };
         let Running { running_script, began } = running;

@@ -1,4 +1,4 @@
-//! Simulation of a server that runs scripts one after the other and whose replies are delayed.
+//! Simulation of a server that runs scripts one after another, with delayed replies.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::tests::{at, ended, mono, ms};
 use super::*;
 use crate::watch::state::StateKind;
 
-/// Something that keeps the simulated server busy. All times of the simulation are in milliseconds.
+/// A call that keeps the simulated server busy. All times in the simulation are in milliseconds.
 #[derive(Debug, Clone)]
 struct Run {
     begins: u64,
@@ -16,21 +16,20 @@ struct Run {
     running_script: RunningScript,
 }
 
-/// The time limit of the simulated server.
+/// Time limit of the simulated server.
 const LIMIT: u64 = 3000;
 
-/// A server that runs things, one connection to it on which all answers come late, and its log file. What is asked
-/// when is as in `poll/session.rs`.
+/// A server, its log file, and one connection to it on which all replies are delayed. Requests are scheduled as in `poll/session.rs`.
 struct Simulation {
     runs: Vec<Run>,
-    /// Draws delays and all else that is left to chance.
+    /// State of the random number generator.
     chance: u64,
     liveness: Liveness,
     events: Vec<Event>,
     now: u64,
-    /// Lines of the log: when each is read, and about which run.
+    /// Lines of the log: the time at which each is read, and the index of its run.
     lines: VecDeque<(u64, usize)>,
-    /// Runs whose slow log entry was read.
+    /// Number of runs with a slow log entry that has been read.
     entries_read: usize,
 }
 
@@ -62,14 +61,14 @@ impl Simulation {
         simulation
     }
 
-    /// A number from 0 to `most`.
+    /// Random number from 0 to `most`.
     fn up_to(&mut self, most: u64) -> u64 {
         self.chance =
             self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.chance >> 33) % (most + 1)
     }
 
-    /// Lets the time pass; lines of the log are read meanwhile.
+    /// Advances the time to `until`, reading the lines of the log that are due.
     fn pass(&mut self, until: u64) {
         while let Some((read, index)) = self.lines.front().copied().filter(|(read, _)| *read <= until) {
             self.lines.pop_front();
@@ -79,7 +78,7 @@ impl Simulation {
         self.now = until;
     }
 
-    /// Sends a request. When it was sent and worked off, and with what answer, which is read now.
+    /// Sends a request and reads the reply. Returns the times at which the request was sent and processed, and the reply.
     fn ask(&mut self) -> (u64, u64, Reply) {
         let asked = self.now;
         let mut worked_off = asked + self.up_to(50);
@@ -96,7 +95,7 @@ impl Simulation {
                 break;
             }
             worked_off = run.ends;
-            // What comes right behind it is worked off first, or after this request, but before the reply is sent.
+            // A run that follows immediately is processed either before this request, or after it but before the reply is sent.
             let next = self.runs.get(index + 1).filter(|next| next.begins == run.ends).cloned();
             if let Some(next) = next.filter(|_| sent_late) {
                 sent = next.ends.min(next.begins + LIMIT);
@@ -162,7 +161,7 @@ impl Simulation {
         }
     }
 
-    /// The slow log as it was at `time` is read.
+    /// Reads the slow log as it was at `time`.
     fn attribute(&mut self, time: u64) {
         let written = self.runs.iter().filter(|run| run.ends <= time).count();
         let entries: Vec<Entry> = self.runs[self.entries_read..written]
@@ -180,16 +179,16 @@ impl Simulation {
             })
             .collect();
         self.entries_read = written;
-        // INFO was late too when the clocks were compared.
+        // INFO was delayed too when the clocks were compared.
         let ahead = -ms(self.up_to(500)).as_secs_f64();
         self.liveness.attribute(&entries, Some(ahead), &mut self.events);
     }
 }
 
-/// `--heartbeat.blocked-after` of the simulation: longer than any answer is on its way.
+/// `--heartbeat.blocked-after` of the simulation: longer than the maximum delay of a reply.
 const BLOCKED_AFTER: u64 = 600;
 
-/// Pauses (half of them none), lengths (some below the limit) and what runs.
+/// Generates runs: pauses (half of them zero), lengths (some below the limit) and scripts or functions.
 fn any_runs() -> impl Strategy<Value = Vec<Run>> {
     let runners = vec![
         RunningScript::function(b"one"),
@@ -207,7 +206,7 @@ fn any_runs() -> impl Strategy<Value = Vec<Run>> {
         let mut now = 3000;
         let mut below_limit = true;
         for (pause, length, running_script) in drawn {
-            // Without a gap, what is below the limit is seen as one with what comes behind it.
+            // Without a gap, a run below the limit can't be distinguished from the run after it.
             let short = length < LIMIT;
             now += if below_limit { pause.max(4000) } else { pause };
             below_limit = short;
@@ -222,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_answers_are_late_each_run_is_one_blockage_with_its_name(
+    fn whichever_answers_are_late_each_run_is_one_blockage_with_its_name(
         runs in any_runs(),
         chance in any::<u64>(),
     ) {
@@ -233,8 +232,8 @@ proptest! {
         for ((cause, blocked, running_script), run) in told.iter().zip(&runs) {
             prop_assert_eq!(*cause, Cause::of_kind(run.running_script.kind), "{:?}", told);
             let length = ms(run.ends - run.begins);
-            // Three replies of at most 550 ms: one that was sent before the end, one to FUNCTION STATS, which does not tell
-            // that the server is free, and that to the next heartbeat.
+            // Three replies take at most 550 ms each: one that was sent before the end, one to FUNCTION STATS, which does not
+            // show that the server is free, and one to the next heartbeat.
             prop_assert!(blocked.abs_diff(length) <= ms(3 * 550), "{:?} of {:?}", blocked, run);
             if length > ms(LIMIT) {
                 prop_assert_eq!(running_script.as_ref(), Some(&run.running_script), "{:?}", told);

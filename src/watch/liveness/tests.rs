@@ -8,7 +8,7 @@ use crate::convert::micros;
 use crate::watch::outage::OutageReason;
 use crate::watch::state::StateKind;
 
-/// A moment so many milliseconds after the start.
+/// Time `ms` milliseconds after the start.
 pub(super) fn at(ms: u64) -> Timestamps {
     let since_start = Duration::from_millis(ms);
     let began = Duration::from_secs(1_700_000_000);
@@ -53,7 +53,7 @@ fn a_script_is_blocked_then_busy_then_over() {
 }
 
 #[test]
-fn another_kind_of_busy_is_another_blockage() {
+fn a_busy_reply_of_another_kind_begins_another_blockage() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.busy(BusyKind::Script, mono(0), at(10), &mut events);
     liveness.busy(BusyKind::Function, mono(1000), at(1010), &mut events);
@@ -86,20 +86,20 @@ fn a_lost_server_ends_its_blockage() {
 }
 
 #[test]
-fn what_is_named_holds_only_while_it_runs() {
+fn a_name_applies_only_while_the_function_runs() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     liveness.busy(BusyKind::Function, mono(5200), at(5210), &mut events);
     liveness.running(b"slow", Some(ms(5100)), mono(5210), at(5210), &mut events);
     assert_eq!(liveness.running_script().unwrap().script.label.as_str(), "slow");
-    assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows better since when");
+    assert_eq!(liveness.blocked(at(5210)), ms(5100), "the server knows the start more accurately");
     liveness.answered(mono(6000), at(6000), &mut events);
     assert!(liveness.running_script().is_none());
 }
 
-/// The server worked off SLOWLOG GET, then began a script: the reply was long on its way, or sent only when the script had ended.
+/// The server processed SLOWLOG GET, then started a script: the reply was delayed in transit, or sent only when the script had ended.
 #[test]
-fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
+fn a_delayed_reply_does_not_end_a_script_that_began_after_it() {
     let eval = |ended_at: u64, length: u64| Entry {
         id: ended_at,
         ended_at: at(ended_at).unix.as_secs(),
@@ -109,7 +109,7 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.set_time_limit(Some(ms(2000)));
     liveness.answered(mono(0), at(0), &mut events);
-    // One that ended before is no reason for the silence.
+    // A script that ended earlier is not the reason for the silence.
     liveness.silent(mono(100), at(350), &mut events);
     liveness.answered(mono(100), at(2000), &mut events);
     liveness.silent(mono(2000), at(2250), &mut events);
@@ -124,7 +124,7 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
     liveness.attribute(&[eval(6000, 4000)], Some(0.0), &mut events);
     assert_eq!(ended(&events)[1..], [(Cause::Script, ms(4000), None)]);
 
-    // One that ends before the time limit.
+    // A script that ends before the time limit.
     events.clear();
     liveness.silent(mono(7000), at(7250), &mut events);
     liveness.answered(mono(7000), at(8500), &mut events);
@@ -135,7 +135,7 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
     assert_eq!(ended(&events), [(Cause::Script, ms(1500), None)]);
     assert_eq!(busy_count(&liveness, BusyKind::Script), 1);
 
-    // Without a slow log, or without an entry in the next one, it has no known reason.
+    // Without a slow log, or without an entry in the next reply, the cause is unknown.
     for (began, without) in [(9000, true), (10_000, false)] {
         events.clear();
         liveness.silent(mono(began), at(began + 250), &mut events);
@@ -154,7 +154,7 @@ fn a_reply_that_is_sent_late_does_not_end_what_began_after_it() {
 }
 
 #[test]
-fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
+fn after_a_reply_as_slow_as_the_time_limit_the_next_reply_decides() {
     let blocked = || {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.set_time_limit(Some(ms(2000)));
@@ -165,7 +165,7 @@ fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
         assert_eq!(liveness.last_reply(), Some(mono(2110)));
         (liveness, events)
     };
-    // The script that began right after the request was worked off passes the time limit.
+    // The script that began right after the request was processed exceeds the time limit.
     let (mut liveness, mut events) = blocked();
     liveness.busy(BusyKind::Script, mono(2111), at(2112), &mut events);
     assert_eq!(liveness.blocked(at(2112)), ms(2012));
@@ -174,14 +174,14 @@ fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
     liveness.attribute(&[], Some(0.0), &mut events);
     assert_eq!(ended(&events), [(Cause::Script, ms(3900), None)]);
 
-    // It was a slow command: the end is that of the first reply.
+    // It was a slow command, which ended with the first reply.
     let (mut liveness, mut events) = blocked();
     liveness.answered(mono(2111), at(2200), &mut events);
     assert_eq!(liveness.state().kind(), StateKind::Ok);
     liveness.attribute(&[], Some(0.0), &mut events);
     assert_eq!(ended(&events), [(Cause::Unknown, ms(2010), None)]);
 
-    // Something else follows, or the server goes away.
+    // Another blockage follows, or the server becomes unreachable.
     let (mut liveness, mut events) = blocked();
     liveness.silent(mono(2111), at(2400), &mut events);
     assert_eq!(liveness.blocked(at(2400)), ms(289), "another blockage");
@@ -189,7 +189,7 @@ fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
     gone.unreachable(&outage("gone"), at(3000), &mut events_of_gone);
     assert_eq!(ended(&events_of_gone), [(Cause::Unknown, ms(2010), None)]);
 
-    // One that took less can't be from before such a script.
+    // A reply that took less than the time limit can't have been held back by such a script.
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.set_time_limit(Some(ms(2000)));
     liveness.silent(mono(100), at(350), &mut events);
@@ -198,9 +198,9 @@ fn a_reply_that_took_the_time_limit_ends_a_silence_only_with_the_next_one() {
 }
 
 #[test]
-fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() {
+fn a_name_read_before_the_blockage_is_noticed_is_kept_if_still_current() {
     let sha1 = "a".repeat(40);
-    // The script began at 50. A request that was sent before may have been answered before it.
+    // The script began at 50. A request sent before that may have been answered before it began.
     for (asked, answered, named) in [(0, 0, true), (40, 150, true), (60, 150, false)] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.answered(mono(0), at(0), &mut events);
@@ -211,7 +211,7 @@ fn a_name_may_come_before_the_blockage_is_noticed_but_not_from_an_earlier_one() 
     }
 }
 
-/// Returns cause, duration and named script of each ended blockage.
+/// Returns the cause, duration and named script of each ended blockage.
 pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<RunningScript>)> {
     let told = events.iter().filter_map(|event| match event {
         Event::BlockageEnded { cause, blocked, running_script, .. } => {
@@ -223,9 +223,9 @@ pub(super) fn ended(events: &[Event]) -> Vec<(Cause, Duration, Option<RunningScr
 }
 
 #[test]
-fn a_function_that_begins_while_an_answer_is_under_way_is_one_blockage_with_a_name() {
+fn a_function_that_begins_while_a_reply_is_in_transit_is_named() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
-    // PING is answered at 1000, and the answer is read at 1100; the function begins at 1010.
+    // PING is answered at 1000, and the reply is read at 1100; the function begins at 1010.
     liveness.answered(mono(1000), at(1100), &mut events);
     liveness.silent(mono(1200), at(1450), &mut events);
     liveness.busy(BusyKind::Function, mono(1200), at(6010), &mut events);
@@ -238,8 +238,8 @@ fn a_function_that_begins_while_an_answer_is_under_way_is_one_blockage_with_a_na
 }
 
 #[test]
-fn an_answer_that_was_held_back_is_no_blockage_of_its_own() {
-    // PING is answered at 1000, and the answer is read at 1400, when the server seems to be blocked already.
+fn a_delayed_reply_is_not_a_blockage_of_its_own() {
+    // PING is answered at 1000, and the reply is read at 1400, when the server already appears to be blocked.
     for (began, first) in [(1010, None), (1300, Some(ms(300)))] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.silent(mono(1000), at(1250), &mut events);
@@ -257,7 +257,7 @@ fn an_answer_that_was_held_back_is_no_blockage_of_its_own() {
 }
 
 #[test]
-fn a_lost_connection_costs_a_function_no_name() {
+fn a_lost_connection_does_not_lose_the_name_of_a_function() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     liveness.silent(mono(200), at(450), &mut events);
@@ -270,10 +270,10 @@ fn a_lost_connection_costs_a_function_no_name() {
 }
 
 #[test]
-fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
+fn a_change_of_busy_kind_without_a_gap_makes_two_named_blockages() {
     let sha1 = "a".repeat(40);
     let (script, function) = (RunningScript::logged(&sha1), RunningScript::function(b"endless"));
-    // The first one runs from 1000 to 9000, the second one from 9000 to 20,000; the limit is 5 s.
+    // The first call runs from 1000 to 9000, the second from 9000 to 20,000; the limit is 5 s.
     for script_first in [true, false] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         let mut kinds = [BusyKind::Script, BusyKind::Function];
@@ -289,7 +289,7 @@ fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
         for kind in [one, two] {
             let passed = began + 5000;
             if kind == BusyKind::Script {
-                // For the second one it comes before BUSY is read.
+                // For the second call, the log line is read before the BUSY reply.
                 liveness.logged(script.clone(), ms(5000), at(passed), &mut events);
             }
             liveness.busy(kind, mono(if kind == one { 1100 } else { 9100 }), at(passed + 10), &mut events);
@@ -314,13 +314,13 @@ fn busy_that_changes_its_kind_without_a_gap_is_two_blockages_with_names() {
 }
 
 #[test]
-fn another_function_or_script_without_a_gap_is_another_blockage() {
+fn a_function_or_script_that_follows_at_once_is_another_blockage() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     liveness.busy(BusyKind::Function, mono(200), at(5100), &mut events);
     liveness.running(b"one", Some(ms(5000)), mono(5100), at(5100), &mut events);
     liveness.running(b"one", Some(ms(6000)), mono(6100), at(6600), &mut events);
-    assert_eq!(liveness.blocked(at(6600)), ms(6500), "an answer that was held back tells of no other one");
+    assert_eq!(liveness.blocked(at(6600)), ms(6500), "a delayed reply is no evidence of another run");
     liveness.running(b"one", Some(ms(5000)), mono(12_000), at(12_000), &mut events);
     liveness.running(b"two", Some(ms(5000)), mono(18_000), at(18_000), &mut events);
     let sha1 = "a".repeat(40);
@@ -351,12 +351,12 @@ fn a_line_of_the_log_that_is_read_late_names_what_has_ended() {
 }
 
 #[test]
-fn scripts_that_run_one_behind_the_other_are_each_attributed() {
+fn back_to_back_scripts_are_attributed_separately() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.answered(mono(0), at(0), &mut events);
     let mut entries = Vec::new();
     for (id, (name, begins)) in [("EVAL", 200), ("FCALL", 1700), ("EVAL", 3200)].into_iter().enumerate() {
-        // SLOWLOG GET, which was sent when the one before had ended, is answered when this one has.
+        // SLOWLOG GET, sent when the previous script had ended, is answered when this one has ended.
         liveness.silent(mono(begins), at(begins + 250), &mut events);
         liveness.answered(mono(begins + 1500), at(begins + 1500), &mut events);
         entries.push(Entry {
@@ -372,7 +372,7 @@ fn scripts_that_run_one_behind_the_other_are_each_attributed() {
 }
 
 #[test]
-fn an_error_that_busy_does_not_hold_up_ends_no_blockage() {
+fn an_error_sent_even_while_busy_does_not_end_a_blockage() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.inconclusive(at(0), &mut events);
     assert_eq!(liveness.state().kind(), StateKind::Ok);
@@ -384,7 +384,7 @@ fn an_error_that_busy_does_not_hold_up_ends_no_blockage() {
     );
 }
 
-/// A server with this time limit that was BUSY with a named script from 200 to 5400, and is silent.
+/// Server with this time limit that was BUSY with a named script from 200 to 5400 and is now silent.
 fn busy_with_a_named_script(limit: Option<Duration>) -> (Liveness, Vec<Event>, RunningScript) {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     let first = RunningScript::logged(&"a".repeat(40));
@@ -407,7 +407,7 @@ fn entry_of(id: u64, ended: u64, length: u64, arguments: &[&str]) -> Entry {
 }
 
 #[test]
-fn a_silence_after_busy_hides_the_name_until_the_same_one_must_be_running() {
+fn a_silence_after_busy_hides_the_name_until_it_must_be_the_same_script() {
     for (limit, answered, named) in [
         (Some(ms(5000)), 10_200, true),
         (Some(ms(5000)), 10_400, false),
@@ -418,7 +418,7 @@ fn a_silence_after_busy_hides_the_name_until_the_same_one_must_be_running() {
         liveness.busy(BusyKind::Script, mono(5500), at(answered), &mut events);
         assert_eq!(liveness.state().kind(), StateKind::Busy(BusyKind::Script));
         assert_eq!(liveness.running_script().is_some(), named, "{limit:?} {answered}");
-        // Another silence changes nothing about an earlier one.
+        // Another silence does not affect an earlier one.
         liveness.busy(BusyKind::Script, mono(answered + 1), at(answered + 2), &mut events);
         liveness.silent(mono(answered + 100), at(answered + 400), &mut events);
         liveness.busy(BusyKind::Script, mono(answered + 100), at(answered + 500), &mut events);
@@ -433,10 +433,10 @@ fn a_silence_after_busy_hides_the_name_until_the_same_one_must_be_running() {
 }
 
 #[test]
-fn what_follows_busy_without_a_reply_in_between_is_another_blockage_by_its_entry() {
+fn a_call_right_after_a_busy_script_gets_its_blockage_from_its_entry() {
     for (name, cause) in [("KEYS", Cause::Command), ("FCALL", Cause::Function), ("EVAL", Cause::Script)] {
         let (mut liveness, mut events, first) = busy_with_a_named_script(Some(ms(5000)));
-        // The script ended at 5400, and what follows at 8400.
+        // The script ended at 5400, and the call that follows at 8400.
         liveness.answered(mono(5500), at(8400), &mut events);
         let entries = [
             entry_of(5, 5300, 4000, &["KEYS", "within the script"]),
@@ -454,9 +454,9 @@ fn what_follows_busy_without_a_reply_in_between_is_another_blockage_by_its_entry
     }
 }
 
-/// Until its first BUSY reply, which may be the only one before a silence, a script has run for the time limit.
+/// By its first BUSY reply, which may be the only one before a silence, a script has run for the time limit.
 #[test]
-fn a_silence_right_after_the_first_busy_reply_is_of_the_same_script_if_it_is_soon_busy_again() {
+fn soon_busy_again_after_the_first_busy_reply_means_the_same_script() {
     for (busy_again, is_named) in [(5600, true), (10_000, true), (10_100, false)] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.set_time_limit(Some(ms(5000)));
@@ -471,9 +471,9 @@ fn a_silence_right_after_the_first_busy_reply_is_of_the_same_script_if_it_is_soo
     }
 }
 
-/// The only BUSY reply is that to the first request, which waited for the whole time limit.
+/// The only BUSY reply is the one to the first request, which waited for the whole time limit.
 #[test]
-fn what_follows_a_script_that_is_killed_at_its_first_busy_reply_is_another_blockage() {
+fn a_script_after_one_killed_at_its_first_busy_reply_is_separate() {
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     liveness.set_time_limit(Some(ms(5000)));
     liveness.answered(mono(0), at(0), &mut events);
@@ -489,7 +489,7 @@ fn what_follows_a_script_that_is_killed_at_its_first_busy_reply_is_another_block
 }
 
 #[test]
-fn a_script_that_follows_another_one_and_is_busy_too_is_another_blockage_by_its_entry() {
+fn a_second_busy_script_gets_its_blockage_from_its_entry() {
     let (mut liveness, mut events, _) = busy_with_a_named_script(Some(ms(5000)));
     liveness.busy(BusyKind::Script, mono(5500), at(10_450), &mut events);
     assert_eq!(liveness.running_script(), None);
@@ -502,7 +502,7 @@ fn a_script_that_follows_another_one_and_is_busy_too_is_another_blockage_by_its_
 }
 
 #[test]
-fn two_that_follow_are_two_blockages_and_a_slow_log_without_them_shows_none() {
+fn two_following_calls_are_separate_blockages_only_with_their_entries() {
     let ends = |entries: &[Entry], clock_ahead: Option<f64>| {
         let (mut liveness, mut events, _) = busy_with_a_named_script(Some(ms(5000)));
         liveness.busy(BusyKind::Script, mono(5500), at(10_450), &mut events);
@@ -524,7 +524,7 @@ fn two_that_follow_are_two_blockages_and_a_slow_log_without_them_shows_none() {
 }
 
 #[test]
-fn function_stats_shows_after_a_silence_that_the_same_function_runs_or_another() {
+fn function_stats_tells_whether_the_same_function_runs_after_a_silence() {
     for (running_for, same) in [(10_300, true), (5100, false)] {
         let (mut liveness, mut events) = (Liveness::default(), Vec::new());
         liveness.answered(mono(0), at(0), &mut events);
@@ -559,14 +559,14 @@ fn a_bad_state_is_logged_once_and_then_rarely() {
     assert_eq!(events.len(), 3, "{events:?}");
 }
 
-/// A server that runs scripts, as the exporter's heartbeat sees it: three hours at five beats a second.
+/// Three hours of a server that runs scripts, observed by five heartbeats per second.
 #[test]
 fn hours_of_blockages_are_measured_to_the_heartbeat() {
     const LIMIT: u64 = 5000;
     const BLOCKED_AFTER: u64 = 250;
     let (mut liveness, mut events) = (Liveness::default(), Vec::new());
     let (mut now, mut scripts, mut real, mut over_limit) = (0, 0, 0, 0);
-    // Scripts of 0.6 to 9 s that begin at odd times.
+    // Scripts of 0.6 to 9 s that begin at irregular times.
     let mut begins = 1_000;
     while now < 3 * 3600 * 1000 {
         let length = 600 + (begins * 7919) % 8400;
@@ -654,7 +654,7 @@ proptest! {
         let mut before = liveness.clone();
         for (step, pause, waited) in steps {
             now += pause;
-            // A request can't have been sent before the last answer was read.
+            // A request can't have been sent before the last reply was read.
             let asked = now.saturating_sub(waited).max(last_read);
             let since = mono(asked);
             let proves_free = matches!(step, Step::Answered | Step::Loading);
@@ -698,7 +698,7 @@ proptest! {
             for ((_, old), (_, new)) in before.busy_episodes().zip(liveness.busy_episodes()) {
                 prop_assert!(old <= new);
             }
-            // Blockages that don't overlap last no longer than the time that has passed.
+            // Blockages don't overlap, so their total can't exceed the elapsed time.
             let counted: u64 = liveness.totals().map(|(_, totals)| totals.micros).sum();
             let waiting: Duration = liveness.history.unattributed.iter().map(|one| one.episode.blocked).sum();
             let all = counted + micros(waiting + liveness.blocked(at(now)));
@@ -708,7 +708,7 @@ proptest! {
         let began = events.iter().filter(|event| **event == Event::BlockageBegan).count();
         let ended = events.iter().filter(|event| matches!(event, Event::BlockageEnded { .. })).count();
         let open = usize::from(liveness.state.episode().is_some()) + liveness.history.unattributed.len();
-        // Those that were nothing but an answer that was long on its way are taken back.
+        // Blockages that turn out to be only delayed replies are removed again.
         prop_assert!(began >= ended + open);
     }
 }

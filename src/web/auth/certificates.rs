@@ -10,20 +10,20 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::extensions::GeneralName;
 
-/// Policy for client certificates. Proof of possession of the private key is verified in any case.
+/// Policy for client certificates. Proof of possession of the private key is always verified.
 #[derive(Debug)]
 pub(crate) struct ClientCertPolicy {
     /// Verifies the chain up to a CA; `None` accepts any certificate.
     chain_verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// True if clients must present a certificate.
     mandatory: bool,
-    /// Subject alternative names, one of which the certificate must have; empty accepts any.
+    /// Subject alternative names, one of which the certificate must have. If empty, any certificate is accepted.
     allowed_sans: Vec<String>,
     provider: Arc<CryptoProvider>,
 }
 
 impl ClientCertPolicy {
-    /// Creates a policy that accepts certificates which `chain_verifier` accepts and which have one of `allowed_sans`.
+    /// Creates a policy that accepts certificates that pass `chain_verifier` and have one of `allowed_sans`.
     pub(crate) fn new(
         chain_verifier: Option<Arc<dyn ClientCertVerifier>>,
         mandatory: bool,

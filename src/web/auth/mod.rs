@@ -1,5 +1,5 @@
-//! TLS, basic auth and response headers, configured by the file of `--web.config.file`. The file and its certificates are
-//! reloaded when they change; if the new ones are invalid, that is logged once and the previous ones stay in use.
+//! TLS, basic auth and response headers, configured in the file given by `--web.config.file`. The file and its certificates
+//! are reloaded when they change. An invalid version is logged once, and the previous one stays in use.
 
 mod certificates;
 mod passwords;
@@ -26,19 +26,19 @@ pub(crate) use self::tls::TlsFileError;
 use crate::blocking::FILES;
 use crate::config::{ConfigError, Pem, WebFile};
 
-/// Minimum interval between two checks of the files for changes. A check is triggered by a connection or a request.
+/// Minimum interval between two checks of the files for changes. Checks are triggered by connections and requests.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Maximum time that a request waits for a check of the files; after that the previous configuration applies to it.
+/// Maximum time that a request waits for a check of the files; after that, the previous configuration applies.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Cost of a bcrypt hash above which a verification takes seconds.
 const SLOW_COST: u32 = 16;
 
-/// Path that needs no password and has no rate limit, so that a liveness probe needs no credentials.
+/// Path exempt from authentication and the rate limit, so that liveness probes need no credentials.
 const UNAUTHENTICATED_PATH: &str = "/-/healthy";
 
-/// Error in the file of `--web.config.file`, or in a file that it names.
+/// Error in the file given by `--web.config.file` or in a file that it refers to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WebAuthError {
     /// The file is invalid.
@@ -55,7 +55,7 @@ pub(crate) enum WebAuthError {
         "--web.config.file: tls_server_config was added or removed; restart the exporter to apply this, or undo it"
     )]
     TlsToggled,
-    /// Basic auth cannot be disabled by a reload, which might be an accident.
+    /// Basic auth cannot be disabled by a reload, because the change might be accidental.
     #[error(
         "--web.config.file: basic_auth_users was removed; restart the exporter to apply this, or undo it"
     )]
@@ -66,7 +66,7 @@ pub(crate) enum WebAuthError {
 #[derive(Debug)]
 pub(crate) struct WebAuth {
     settings: Arc<Mutex<Arc<Settings>>>,
-    /// Outlives reloads: verified passwords stay cached until their hashes change.
+    /// Kept across reloads: verified passwords stay cached until their hashes change.
     passwords: Arc<PasswordVerifier>,
     /// `None` without a configuration file.
     files: Option<Arc<tokio::sync::Mutex<WatchedFiles>>>,
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// The configuration file and the files that it names, as they were when last read.
+/// The configuration file and the files that it refers to, as of the last read.
 #[derive(Debug)]
 struct WatchedFiles {
     path: PathBuf,
@@ -103,7 +103,7 @@ struct FileVersion {
     fingerprint: Option<Fingerprint>,
 }
 
-/// Metadata that differs after a file has changed.
+/// Metadata used to detect that a file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fingerprint {
     inode: u64,
@@ -129,7 +129,8 @@ impl FileVersion {
 }
 
 impl WebAuth {
-    /// Loads the configuration file and the files that it names. Without a file, serves plain HTTP to everyone.
+    /// Loads the configuration file and the files that it refers to. Without a file, plain HTTP is served without
+    /// authentication.
     ///
     /// # Errors
     /// Returns the first error found in the files.
@@ -168,7 +169,7 @@ impl WebAuth {
     /// Checks the credentials of a request.
     ///
     /// # Errors
-    /// Returns the response to a request that is rejected.
+    /// Returns the response to send if the request is rejected.
     pub(crate) async fn authorize<B: Sync>(
         &self,
         request: &Request<B>,
@@ -201,7 +202,8 @@ impl WebAuth {
         Arc::clone(&self.settings.lock())
     }
 
-    /// Reloads the files if they have changed, unless they were checked within [`CHECK_INTERVAL`] or a check is running.
+    /// Reloads the files if they have changed, unless the last check was less than [`CHECK_INTERVAL`] ago or a check is
+    /// running.
     async fn reload_if_changed(&self) {
         let Some(Ok(mut files)) = self.files.as_ref().map(|files| Arc::clone(files).try_lock_owned()) else {
             return;
@@ -211,7 +213,7 @@ impl WebAuth {
         }
         files.checked_at = Instant::now();
         let settings = Arc::clone(&self.settings);
-        // After the timeout the job continues and holds the lock, so that no second one starts.
+        // After the timeout, the job keeps running and holds the lock, so no second job can start.
         let _ =
             FILES.run("web configuration", CHECK_TIMEOUT, move || files.reload_if_changed(&settings)).await;
     }
@@ -230,12 +232,12 @@ impl WatchedFiles {
             Ok(new) if new.tls.is_some() != previous.tls.is_some() => {
                 log_rejected(&WebAuthError::TlsToggled);
             }
-            // A file that is being written is empty or incomplete for a moment; that must not disable basic auth.
+            // A file that is being written can be briefly empty or incomplete, which must not disable basic auth.
             Ok(new) if new.users.is_none() && previous.users.is_some() => {
                 log_rejected(&WebAuthError::UsersRemoved);
             }
             Ok(mut new) => {
-                // The bucket is not filled by a reload.
+                // A reload does not refill the bucket.
                 let unchanged = previous
                     .limiter
                     .as_ref()
@@ -255,7 +257,8 @@ fn log_rejected(error: &WebAuthError) {
     warn!(%error, "cannot reload the web configuration; the previous one stays in use");
 }
 
-/// Reads the configuration file and the files that it names. Returns their versions from before they were read.
+/// Reads the configuration file and the files that it refers to. Also returns the version that each file had before the
+/// read.
 fn read(path: &Path) -> (Vec<FileVersion>, Result<Settings, WebAuthError>) {
     let mut files = vec![FileVersion::current(path)];
     let file = match WebFile::read(path) {

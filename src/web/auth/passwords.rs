@@ -1,5 +1,6 @@
 //! Basic auth. Verifying a bcrypt hash takes tens of milliseconds of CPU time, so results are cached, and only a few
-//! passwords are verified at a time, on blocking threads. A flood of wrong passwords does not delay cached ones.
+//! passwords are verified at a time, on blocking threads. A flood of wrong passwords does not delay requests whose
+//! passwords are cached.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -16,13 +17,13 @@ use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use tokio::sync::Semaphore;
 
-/// Maximum number of cached results, for accepted and for rejected passwords each.
+/// Maximum number of cached results, separately for accepted and rejected passwords.
 const MAX_CACHED: usize = 256;
 
-/// Maximum number of requests from one network that wait for verification; a browser sends fewer concurrently.
+/// Maximum number of requests from one network that can wait for verification. Browsers send fewer concurrent requests.
 const MAX_PENDING: usize = 16;
 
-/// Maximum number of concurrent verifications, on machines with many cores.
+/// Maximum number of concurrent verifications, regardless of the number of cores.
 const MAX_CONCURRENT: usize = 4;
 
 /// Value of `WWW-Authenticate`.
@@ -31,22 +32,22 @@ const CHALLENGE: &str = "Basic realm=\"redis-script-exporter\", charset=\"UTF-8\
 /// Users and the hashes of their passwords.
 pub(crate) struct PasswordHashes {
     by_user: BTreeMap<String, SecretString>,
-    /// Hash that no password has. The password of an unknown user is verified against it, so that the response takes as
+    /// Hash that no password matches. The password of an unknown user is verified against it so that the response takes as
     /// long as for a known user.
     dummy: SecretString,
-    /// Highest cost of a hash.
+    /// Highest cost of any hash.
     cost: u32,
 }
 
 impl PasswordHashes {
-    /// Creates the table of users; the hashes must be valid.
+    /// Creates the table of users; the values must be valid bcrypt hashes.
     pub(crate) fn new(by_user: BTreeMap<String, SecretString>) -> Self {
         let costs = by_user.values().filter_map(|hash| hash.expose_secret().parse::<HashParts>().ok());
         let cost = costs.map(|parts| parts.get_cost()).max().unwrap_or(bcrypt::DEFAULT_COST);
         Self { by_user, dummy: format!("$2b${cost:02}${}", ".".repeat(53)).into(), cost }
     }
 
-    /// Returns the highest cost of a hash.
+    /// Returns the highest cost of any hash.
     pub(crate) fn cost(&self) -> u32 {
         self.cost
     }
@@ -76,8 +77,8 @@ type Digest = [u8; 32];
 
 /// Verifies passwords and caches the results.
 pub(crate) struct PasswordVerifier {
-    /// Generated at start, so that cached digests are useless elsewhere. Clients cannot choose the digest that is looked
-    /// up, so the comparison need not take constant time.
+    /// Generated at startup, so cached digests are useless in any other process. Clients cannot choose the digest that is
+    /// looked up, so the comparison need not take constant time.
     secret: hmac::Key,
     cache: Mutex<Cache>,
     /// Limit on concurrent verifications.
@@ -86,14 +87,14 @@ pub(crate) struct PasswordVerifier {
     pending: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Cached results. Separate sets, so that a flood of wrong passwords does not evict accepted ones.
+/// Cached results, in separate sets so that a flood of wrong passwords does not evict accepted ones.
 #[derive(Default)]
 struct Cache {
     accepted: RecentDigests,
     rejected: RecentDigests,
 }
 
-/// The latest digests, up to [`MAX_CACHED`].
+/// The most recent digests, at most [`MAX_CACHED`].
 #[derive(Default)]
 struct RecentDigests {
     digests: HashSet<Digest>,
@@ -123,7 +124,7 @@ impl PasswordVerifier {
     /// Creates a verifier with an empty cache.
     ///
     /// # Errors
-    /// Fails if the system's random number generator does.
+    /// Fails if the system's random number generator fails.
     pub(crate) fn new() -> Result<Self, ring::error::Unspecified> {
         let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -138,7 +139,7 @@ impl PasswordVerifier {
     /// Checks the credentials of a request.
     ///
     /// # Errors
-    /// Returns the response to a request that is rejected.
+    /// Returns the response to send if the request is rejected.
     pub(crate) async fn authorize(
         self: &Arc<Self>,
         users: &PasswordHashes,
@@ -167,13 +168,13 @@ impl PasswordVerifier {
     ) -> Result<bool, Response> {
         let _pending = PendingRequest::new(self, peer).ok_or_else(too_many_requests)?;
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| unavailable())?;
-        // Another request with the same password may have been verified meanwhile.
+        // Another request with the same password may have been verified in the meantime.
         if let Some(accepted) = self.cached(&digest) {
             return Ok(accepted);
         }
         let this = Arc::clone(self);
         let verified = tokio::task::spawn_blocking(move || {
-            // Also for an unknown user, so that the response takes as long.
+            // Also run for an unknown user, so that the response takes equally long.
             let matches = bcrypt::verify(credentials.password.expose_secret(), hash.expose_secret());
             let accepted = matches.unwrap_or(false) && exists;
             this.cache_result(digest, accepted);
@@ -188,7 +189,7 @@ impl PasswordVerifier {
         let mut context = hmac::Context::with_key(&self.secret);
         for part in [&credentials.user, credentials.password.expose_secret(), hash.expose_secret().as_bytes()]
         {
-            // Length-prefixed, so that different parts never give the same input.
+            // Length-prefixed so that different parts never produce the same input.
             context.update(&part.len().to_le_bytes());
             context.update(part);
         }
@@ -219,15 +220,15 @@ impl PasswordVerifier {
     }
 }
 
-/// Request that waits for its password to be verified; counted until dropped.
+/// Request that is waiting for password verification; counted until dropped.
 struct PendingRequest<'a> {
     verifier: &'a PasswordVerifier,
     network: IpAddr,
 }
 
 impl<'a> PendingRequest<'a> {
-    /// Counts a request from `peer`. `None` if its network has [`MAX_PENDING`] requests already; more would delay those
-    /// from other networks.
+    /// Counts a request from `peer`. Returns `None` if its network already has [`MAX_PENDING`] requests; more would delay
+    /// those from other networks.
     fn new(verifier: &'a PasswordVerifier, peer: IpAddr) -> Option<Self> {
         let network = network(peer);
         let mut pending = verifier.pending();
@@ -252,7 +253,8 @@ impl Drop for PendingRequest<'_> {
     }
 }
 
-/// Address that identifies a client: its IPv4 address, or its IPv6 /64 network, in which it can use any address.
+/// Returns the address that identifies a client: its IPv4 address, or its IPv6 /64 network, within which it can use any
+/// address.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::from((address.to_bits() & !u128::from(u64::MAX)).to_be_bytes()),

@@ -26,7 +26,7 @@ impl RateLimiter {
         self.limit
     }
 
-    /// Takes a token; false if the bucket is empty.
+    /// Takes a token. Returns false if the bucket is empty.
     pub(super) fn admit(&self, now: Instant) -> bool {
         let RateLimit { interval, burst } = self.limit;
         let mut full_at = self.full_at.lock();
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// Results of requests after these numbers of milliseconds since the first.
+    /// Admits or rejects requests at the given times, in milliseconds.
     fn admitted(interval: u64, burst: u32, at: &[u64]) -> Vec<bool> {
         let start = Instant::now();
         let limiter = RateLimiter::new(RateLimit { interval: Duration::from_millis(interval), burst });
@@ -68,7 +68,7 @@ mod tests {
             admitted(100, 2, &[0, 0, 0, 99, 100, 100, 200]),
             [true, true, false, false, true, false, true]
         );
-        // Unused time fills the bucket up to the burst, and not beyond.
+        // Unused time fills the bucket up to the burst, but no further.
         assert_eq!(admitted(100, 2, &[0, 5000, 5000, 5000]), [true, true, true, false]);
     }
 

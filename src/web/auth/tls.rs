@@ -15,10 +15,10 @@ use super::certificates::ClientCertPolicy;
 use crate::config::{ClientAuth, KeyExchange, Pem, TlsServer, TlsVersion};
 use crate::files;
 
-/// Error in `tls_server_config` or in a file that it names.
+/// Error in `tls_server_config` or in a file that it refers to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFileError {
-    /// A file or text cannot be read, or contains no certificate or key.
+    /// A file or inline value cannot be read, or contains no certificate or key.
     #[error("{}: cannot use {pem}: {problem}", pem.key())]
     Pem {
         /// Source of the certificate or key.
@@ -35,9 +35,9 @@ pub(crate) enum TlsFileError {
         problem: rustls::Error,
     },
     /// The system has no CA certificates.
-    #[error("client_auth_type: requires client_ca_file, since the system has no CA certificates")]
+    #[error("client_auth_type: requires client_ca_file, because the system has no CA certificates")]
     NoRoots,
-    /// Versions, cipher suites and curves exclude each other.
+    /// The versions, cipher suites and curves are incompatible with each other.
     #[error(
         "tls_server_config: min_version, max_version, cipher_suites and curve_preferences allow no connection: {0}"
     )]
@@ -69,7 +69,7 @@ pub(crate) fn acceptor(tls: &TlsServer) -> Result<TlsAcceptor, TlsFileError> {
 fn provider(tls: &TlsServer) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if let Some(names) = &tls.cipher_suites {
-        // In the order of the file. Those of TLS 1.3 are always enabled.
+        // In the order of the file. TLS 1.3 suites are always enabled.
         let find = |name: &String| {
             let suites = provider.cipher_suites.iter().copied();
             suites.into_iter().find(|suite| suite.suite().as_str() == Some(name))
@@ -102,7 +102,7 @@ fn versions(tls: &TlsServer) -> Vec<&'static SupportedProtocolVersion> {
         .collect()
 }
 
-/// Creates the verifier of client certificates; `None` if none are requested.
+/// Creates the verifier of client certificates; `None` if clients are not asked for one.
 fn client_verifier(
     tls: &TlsServer,
     provider: &Arc<CryptoProvider>,
@@ -122,7 +122,7 @@ fn client_verifier(
     Ok(Some(Arc::new(policy)))
 }
 
-/// Reads the CA certificates of clients, by default those of the system.
+/// Reads the CA certificates that client certificates are verified against. The default is those of the system.
 fn client_roots(ca: Option<&Pem>) -> Result<RootCertStore, TlsFileError> {
     let mut roots = RootCertStore::empty();
     match ca {

@@ -1,8 +1,9 @@
-//! Check of the Host header of the page, the API and the reload.
+//! Host header check for the page, the API and the reload endpoint.
 //!
-//! A site can have its own name resolve to this exporter's address (DNS rebinding); browsers then let its pages read the
-//! responses. The Host header still has the site's name. So names that anybody can register are admitted only if they are
-//! configured. The metrics, `/probe`, `/sd` and the health checks are not checked: monitoring uses any name.
+//! A site can make its own name resolve to this exporter's address (DNS rebinding), and browsers then allow its pages to
+//! read the responses. The Host header still contains the site's name, so names that anyone can register are admitted only
+//! if they are configured. The metrics, `/probe`, `/sd` and the health checks are exempt, because monitoring may use any
+//! name.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,26 +13,26 @@ use axum::http::{StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-/// Last labels of names that are not in the public DNS.
+/// Last labels of names that do not exist in the public DNS.
 const PRIVATE: [&str; 10] =
     ["corp", "home", "internal", "intranet", "lan", "local", "localhost", "private", "svc", "test"];
 
-/// Admits every name.
+/// Configured name that admits every host.
 const ANY: &str = "*";
 
-/// Names of this exporter in Host headers, besides addresses and names that are not in the public DNS.
+/// Names admitted in Host headers, in addition to IP addresses and names that do not exist in the public DNS.
 #[derive(Debug)]
 pub(super) struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// Names of `--web.allowed-host`, of which `*` is any, and the name in the URL of `--web.external-url`.
+    /// Combines the names given by `--web.allowed-host`, where `*` admits any name, with the host of `--web.external-url`.
     pub(super) fn new(names: &[String], external_url: Option<&str>) -> Self {
         let uri = external_url.and_then(|url| url.parse::<Uri>().ok());
         let external = uri.as_ref().and_then(Uri::host);
         Self(names.iter().map(String::as_str).chain(external).map(plain).collect())
     }
 
-    /// True if the value of a Host header is a name of this exporter.
+    /// True if a Host header with this value is admitted.
     fn admits(&self, host: &str) -> bool {
         let host = plain(host);
         let last = host.rsplit_once('.').map(|(_, last)| last);
@@ -41,12 +42,12 @@ impl Hosts {
     }
 }
 
-/// Returns a host in lower case, without port, brackets and the dot of the root.
+/// Returns a host in lower case, without port, brackets or trailing dot.
 fn plain(host: &str) -> String {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => match host.rsplit_once(':') {
-            // More colons are an IPv6 address.
+            // With more than one colon, it is an IPv6 address.
             Some((name, _)) if !name.contains(':') => name,
             _ => host,
         },
@@ -54,7 +55,7 @@ fn plain(host: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Middleware that responds with 403 to a request with the name of another site.
+/// Middleware that responds with 403 to requests whose Host header is not admitted.
 pub(super) async fn check(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     if host.is_none_or(|host| host.to_str().is_ok_and(|host| hosts.admits(host))) {
@@ -62,7 +63,7 @@ pub(super) async fn check(State(hosts): State<Arc<Hosts>>, request: Request, nex
     }
     (
         StatusCode::FORBIDDEN,
-        "the Host header of this request is no name of this exporter; add it with --web.allowed-host\n",
+        "the Host header of this request is not an allowed name of this exporter; add it with --web.allowed-host\n",
     )
         .into_response()
 }

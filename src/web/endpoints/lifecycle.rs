@@ -1,6 +1,7 @@
 //! `POST /-/reload`.
 //!
-//! A page of another site can make a browser send this request. Browsers mark such requests with `Origin` or `Sec-Fetch-Site`.
+//! A page on another site can make a browser send this request. Browsers mark such requests with `Origin` or
+//! `Sec-Fetch-Site`.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(crate) fn routes(reloader: Arc<Reloader>, enabled: bool) -> Router {
 
 async fn reload(State(reloader): State<Arc<Reloader>>, headers: HeaderMap) -> (StatusCode, String) {
     if is_foreign(&headers) {
-        return (StatusCode::FORBIDDEN, "a page of another site sent this request\n".to_owned());
+        return (StatusCode::FORBIDDEN, "this request was sent by a page on another site\n".to_owned());
     }
     match reloader.reload().await {
         Ok(()) => (StatusCode::OK, "OK\n".to_owned()),
@@ -30,7 +31,7 @@ async fn reload(State(reloader): State<Arc<Reloader>>, headers: HeaderMap) -> (S
     }
 }
 
-/// True if a browser sent the request for a page of another site.
+/// True if a browser sent the request on behalf of a page on another site.
 fn is_foreign(headers: &HeaderMap) -> bool {
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (value("sec-fetch-site"), value(header::ORIGIN.as_str())) {

@@ -46,7 +46,8 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Responds to a request. `/metrics` does without the layers of the router: they take as much time as the response.
+    /// Responds to a request. `/metrics` bypasses the router and its layers, which would take as much time as the response
+    /// itself.
     pub(crate) async fn respond(&self, mut request: Request<Incoming>, peer: Peer) -> Response {
         if request.method() == Method::GET && request.uri().path() == &*self.telemetry_path {
             return metrics(&self.state, Some(peer), request.headers()).await;
@@ -70,7 +71,7 @@ pub(crate) fn endpoints(config: &WebConfig, fleet: Arc<Fleet>, reloader: Arc<Rel
     let router = Router::new()
         .route("/-/healthy", get(async || "OK\n"))
         .route("/-/ready", get(ready))
-        // Requests with GET do not get here; `get` answers HEAD and other methods.
+        // GET requests are handled in `respond`; this route handles HEAD and rejects other methods.
         .route(&config.telemetry_path, get(metrics_without_body))
         .with_state(Arc::clone(&state))
         .route("/scrape", get(scrape))
@@ -98,7 +99,7 @@ async fn metrics(state: &AppState, peer: Option<Peer>, request: &HeaderMap) -> R
                     (id, Body::new(SharedBody::new([live, cached, trailer])))
                 }
                 ExpositionText::Chunks { live, cached } => {
-                    // In memory is the compressed form in either encoding.
+                    // Both encodings share the compressed copy in memory.
                     let id = BodyId {
                         address: Arc::as_ptr(&cached).addr(),
                         length: cached.length(true),
@@ -124,10 +125,11 @@ async fn metrics(state: &AppState, peer: Option<Peer>, request: &HeaderMap) -> R
     }
 }
 
-/// Header by which Prometheus and programs like it send their time limit. It distinguishes a scrape from other requests.
+/// Header in which Prometheus and compatible scrapers send their scrape timeout. It distinguishes scrapes from other
+/// requests.
 const SCRAPE_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// Records a scrape by Prometheus of all targets, or of one, for the alerts that the exporter sends itself.
+/// Records a Prometheus scrape of all targets or of one target, for the alerts that the exporter itself sends.
 fn record_scrape(fleet: &Fleet, peer: Option<Extension<Peer>>, request: &HeaderMap, target: Option<&str>) {
     if let (Some(notifier), Some(Extension(Peer(client)))) = (fleet.notifier(), peer)
         && request.contains_key(SCRAPE_HEADER)
@@ -137,7 +139,7 @@ fn record_scrape(fleet: &Fleet, peer: Option<Extension<Peer>>, request: &HeaderM
     }
 }
 
-/// Answers requests of scrape configurations for `redis_exporter`, which has this path.
+/// Responds to scrape configurations written for `redis_exporter`, which has this path.
 async fn scrape() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
@@ -145,7 +147,7 @@ async fn scrape() -> (StatusCode, &'static str) {
     )
 }
 
-/// Answers requests of HTTP service discovery for `redis_exporter`, which has this path.
+/// Responds to HTTP service discovery configured for `redis_exporter`, which has this path.
 async fn discover_cluster_nodes() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
@@ -159,7 +161,7 @@ fn format(request: &HeaderMap) -> Format {
     Format::accepted(accept.filter_map(|value| value.to_str().ok()))
 }
 
-/// Returns the headers of a response in this format.
+/// Returns the headers for a response in this format.
 fn of_format(format: Format) -> [(HeaderName, &'static str); 2] {
     [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")]
 }

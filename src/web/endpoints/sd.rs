@@ -1,4 +1,4 @@
-//! `/sd`: targets of `/probe`, for Prometheus' HTTP service discovery.
+//! `/sd`: targets for `/probe`, in the format of Prometheus HTTP service discovery.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,15 +23,15 @@ pub(crate) fn routes(fleet: Arc<Fleet>) -> Router {
     Router::new().route("/sd", get(discover)).with_state(fleet)
 }
 
-/// Target group of Prometheus' HTTP service discovery.
+/// Target group of Prometheus HTTP service discovery.
 #[derive(Debug, Serialize)]
 struct TargetGroup<'a> {
     targets: [&'a str; 1],
     labels: BTreeMap<&'static str, Cow<'a, str>>,
 }
 
-/// Lists each target as a group of its own. Prometheus scrapes all of them at the Host of this request, which is the
-/// name by which it reaches this exporter.
+/// Lists each target as its own group. All groups have the Host of this request as the scrape address, because Prometheus
+/// reaches this exporter under that name.
 async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_valid = |host: &&str| host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:[]".contains(c));
@@ -45,7 +45,7 @@ async fn discover(State(fleet): State<Arc<Fleet>>, headers: HeaderMap) -> Respon
 
 fn group<'a>(host: &'a str, handle: &'a TargetHandle) -> TargetGroup<'a> {
     let (name, module) = (handle.name(), handle.config().module());
-    // The name lacks the scheme, which is the only request for TLS if the module does not configure it.
+    // The name has no scheme, but without `tls` in the module only the scheme enables TLS.
     let needs_scheme = handle.config().address.tls && module.is_some_and(|module| module.tls.is_none());
     let target = if needs_scheme { format!("rediss://{name}").into() } else { name.into() };
     let origin = match handle.config().origin {

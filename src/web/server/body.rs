@@ -1,4 +1,4 @@
-//! Response body that shares its bytes with all clients that receive it.
+//! Response bodies whose bytes are shared by all clients that receive them.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,11 +22,11 @@ pub(crate) struct BodyId {
     pub(crate) address: usize,
     /// Length in bytes.
     pub(crate) length: usize,
-    /// True if the body is compressed; each encoding is allocated and freed on its own.
+    /// True if the body is compressed; each encoding is allocated and freed separately.
     pub(crate) gzip: bool,
 }
 
-/// Several byte strings, sent one after the other without a copy. The total length is known beforehand.
+/// Body of several byte strings, sent in order without copying. The total length is known in advance.
 #[derive(Debug)]
 pub(crate) struct SharedBody {
     parts: [Bytes; 3],
@@ -67,13 +67,13 @@ impl Body for SharedBody {
     }
 }
 
-/// Texts in chunks, sent one after the other; compressed as one gzip member, or decompressed chunk by chunk.
+/// Body of chunked texts, sent in order. Compressed as one gzip member, or decompressed chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkedBody {
     parts: [Arc<ChunkedText>; 2],
     gzip: bool,
     position: Position,
-    /// Number of bytes that were not sent yet.
+    /// Number of bytes that have not been sent yet.
     remaining: usize,
 }
 

@@ -15,10 +15,10 @@ use crate::metrics::gzip;
 /// Value of `Content-Encoding`.
 pub(crate) const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Value of `Vary` of a response that depends on the format too.
+/// Value of `Vary` for a response that also depends on the format.
 pub(crate) const VARIES: &str = "accept, accept-encoding";
 
-/// Minimum size of a compressed response, in bytes; a smaller one fits into one or two packets.
+/// Minimum size of a response to compress, in bytes; a smaller one fits into one or two packets.
 const MIN_BYTES: u64 = 1 << 10;
 
 /// Maximum size of a response that is compressed on the async thread, in bytes. A larger one would delay the polls.
@@ -47,7 +47,7 @@ pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     wildcard
 }
 
-/// Middleware that compresses responses of at least [`MIN_BYTES`] and sets `Vary` on all. A handler sets `Vary` only for
+/// Middleware that compresses responses of at least [`MIN_BYTES`] and sets `Vary` on all. Handlers set `Vary` only for
 /// `Accept`.
 pub(crate) async fn compress(request: Request, next: Next) -> Response {
     let accepted = accepts_gzip(request.headers());

@@ -1,10 +1,11 @@
-//! Limit on HTTP connections, and eviction when they are too many or hold too much memory.
+//! Limit on HTTP connections, and eviction when there are too many or they hold too much memory.
 //!
-//! A connection that waits for a request can be closed without losing a scrape, so these are evicted first, the one that
-//! has waited longest before the others. Among several clients, the one with the most connections loses one: a client that
-//! opens thousands per second does not keep out others. A connection with a response in progress is evicted only if no other is left,
-//! and only after its client has stalled or had time enough. A flood of new connections therefore evicts itself, not
-//! scrapes in progress.
+//! The client with the most connections loses one, so a client that opens thousands per second does not lock out others. Of
+//! its connections, those waiting for a request are evicted first, in the order in which they began to wait, because
+//! closing them does not lose a scrape. A connection with a response in progress is evicted only if none of the client's
+//! connections is waiting, and only if the response is stalled or slow. A flood of new connections therefore evicts itself,
+//! not scrapes in progress. As the only exception, a client that has more than half of all connections loses its oldest one
+//! if no connection may be evicted otherwise.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -22,10 +23,10 @@ use super::body::BodyId;
 /// Maximum number of connections over all listeners.
 pub(crate) const MAX_CONNECTIONS: usize = 512;
 
-/// Time without write progress after which a response counts as stalled and its connection may be evicted.
+/// Time without write progress after which a response is stalled and its connection may be evicted.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// Age after which a response counts as slow and its connection may be evicted, even while it makes progress.
+/// Age after which a response is slow and its connection may be evicted, even while it makes progress.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// Interval between attempts to evict a connection while none may be evicted.
@@ -34,7 +35,7 @@ const EVICTION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum size of the outdated bodies that slow clients keep in memory, in bytes.
 const MAX_STALE_BYTES: usize = 16 << 20;
 
-/// Number of outdated bodies that are kept whatever their size.
+/// Number of outdated bodies that are kept regardless of their size.
 const MIN_STALE_BODIES: usize = 2;
 
 /// All open connections.
@@ -49,7 +50,7 @@ pub(crate) struct Connections {
 struct Table {
     next_id: u64,
     connections: HashMap<u64, Arc<ConnectionState>>,
-    /// The latest body in each encoding. New clients receive it too, so holding it costs no further memory.
+    /// The latest body in each encoding. New clients receive it too, so slow clients that hold it use no additional memory.
     latest: [Option<BodyId>; 2],
 }
 
@@ -74,7 +75,7 @@ enum Phase {
         progress: Instant,
         /// The shared body of the response, if it has one.
         body: Option<BodyId>,
-        /// True if the HTTP layer has taken the whole body; the rest is in write buffers.
+        /// True if the HTTP layer has taken the whole body; unsent data is in the write buffers.
         queued: bool,
     },
 }
@@ -87,7 +88,7 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl Connections {
-    /// Acquires a permit for a new connection of this client. At the limit, evicts another connection or waits until one
+    /// Acquires a permit for a new connection from this client. At the limit, evicts another connection or waits until one
     /// can be evicted or ends.
     pub(crate) async fn acquire(self: &Arc<Self>, peer: IpAddr) -> ConnectionPermit {
         let source = source(peer);
@@ -95,7 +96,7 @@ impl Connections {
             if let Some(state) = self.try_acquire(source, Instant::now()) {
                 return ConnectionPermit { state, connections: Arc::clone(self) };
             }
-            // After a timeout another connection may have become evictable.
+            // After a timeout, a connection may have become evictable.
             let _ = timeout(EVICTION_RETRY_INTERVAL, self.released.notified()).await;
         }
     }
@@ -118,8 +119,8 @@ impl Connections {
         Some(state)
     }
 
-    /// Records that the connection's response has this body. Evicts the connections of the oldest outdated bodies if
-    /// these are too large together.
+    /// Records the body of the connection's response. If outdated bodies exceed their limit, evicts the connections that
+    /// hold the oldest ones.
     fn set_body(&self, state: &ConnectionState, new: BodyId) {
         if let Phase::Responding { body, .. } = &mut *state.phase() {
             *body = Some(new);
@@ -137,7 +138,7 @@ impl Connections {
     }
 }
 
-/// Returns the network of a client that counts as one source: an IPv4 address, or a /64 of IPv6, in which one host may have
+/// Returns the source of a client's connections: its IPv4 address, or its IPv6 /64 network, within which a host may have
 /// any number of addresses.
 fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
@@ -147,8 +148,9 @@ fn source(peer: IpAddr) -> IpAddr {
 }
 
 impl Table {
-    /// Returns the connection that is evicted for a new one of `source`: one of the source that has the most, of those that may
-    /// be evicted. `None` if there is none, unless another source has more than half of all connections.
+    /// Returns the connection to evict for a new one from `source`: of the evictable connections, one from the source with
+    /// the most connections. If none is evictable, returns the oldest connection of another source that has more than half
+    /// of all connections, or `None` if no source has.
     fn lowest(&self, source: IpAddr, now: Instant) -> Option<u64> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for state in self.connections.values() {
@@ -173,7 +175,7 @@ impl Table {
         }
     }
 
-    /// Evicts the connections that hold the oldest outdated bodies until the others fit into the limit.
+    /// Evicts the connections that hold the oldest outdated bodies until the rest fit within the limit.
     fn evict_stale(&mut self) {
         let mut bodies: HashMap<usize, (Instant, usize, Vec<u64>)> = HashMap::new();
         for state in self.connections.values() {
@@ -201,7 +203,7 @@ impl Table {
 }
 
 impl Phase {
-    /// Eviction priority; the lowest is evicted first. `None`: must not be evicted now.
+    /// Eviction priority; the lowest is evicted first. `None` if the connection must not be evicted now.
     fn eviction_priority(self, now: Instant) -> Option<(bool, Instant)> {
         match self {
             Self::Waiting { since } => Some((false, since)),
@@ -219,7 +221,7 @@ impl ConnectionState {
         self.phase.lock()
     }
 
-    /// Records a request. A pipelined request does not restart the time of the response before it.
+    /// Records a request. A pipelined request does not reset the times of the response before it.
     pub(crate) fn request_received(&self) {
         let now = Instant::now();
         let mut phase = self.phase();
@@ -247,7 +249,7 @@ impl ConnectionState {
         }
     }
 
-    /// Records that no data is left in the write buffers. Ends the response if its body was queued completely.
+    /// Records that no data is left in the write buffers. Ends the response if its whole body was queued.
     pub(crate) fn flushed(&self) {
         let mut phase = self.phase();
         if matches!(*phase, Phase::Responding { queued: true, .. }) {
@@ -267,7 +269,7 @@ impl ConnectionPermit {
         self.state.evicted.cancelled().await;
     }
 
-    /// Records that the response in progress has this body.
+    /// Records the body of the response in progress.
     pub(crate) fn set_body(&self, body: BodyId) {
         self.connections.set_body(&self.state, body);
     }
@@ -350,13 +352,13 @@ mod tests {
         let start = Instant::now();
         let (connections, mut states) = full(start);
         let slow = connections.try_acquire(OTHER, at(start, 600)).unwrap();
-        // One client opens many more; the other one has not sent its request yet.
+        // One client opens many more connections; the other has not sent its request yet.
         for millis in 1..2000 {
             states.push(connections.try_acquire(ONE, at(start, 600 + millis)).unwrap());
         }
         assert!(!slow.evicted.is_cancelled());
         assert_eq!(evicted(&states).len(), 2000);
-        // The client with many is served, and none of its connections may be evicted.
+        // All connections of the first client have a response in progress, so none of them may be evicted.
         for state in connections.table().connections.values().filter(|state| state.source == ONE) {
             responds(state, at(start, 3000), at(start, 3000));
         }
@@ -402,10 +404,10 @@ mod tests {
         let (connections, states) = full(start);
         for (index, state) in states.iter().enumerate().take(30) {
             responds(state, at(start, u64::try_from(index).unwrap()), start);
-            // Two clients each share a body of 2 MiB.
+            // Each body has 2 MiB and is shared by two clients.
             connections.set_body(state, BodyId { address: index / 2, length: 2 << 20, gzip: false });
         }
-        // The latest, and 8 outdated ones of 16 MiB in total.
+        // The latest body, and 8 outdated ones of 16 MiB in total.
         let kept: Vec<usize> = (12..30).collect();
         let gone = evicted(&states);
         assert_eq!(gone, (0..30).filter(|index| !kept.contains(index)).collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! HTTP server with limits on the number, size and duration of what a client can make it hold, so that slow and broken
-//! clients do not prevent scrapes. It serves any router and knows nothing of the endpoints.
+//! HTTP server with limits on the number of connections, on sizes and on times, so that slow or broken clients do not
+//! prevent scrapes.
 
 pub(crate) mod body;
 pub(crate) mod compress;
@@ -31,8 +31,8 @@ use self::progress::{ProgressBody, ProgressStream};
 use crate::web::auth::WebAuth;
 use crate::web::endpoints::Endpoints;
 
-/// Timeout of the TLS handshake, of a request head, and of the pause between two requests. Short, so that idle clients
-/// release memory soon; Prometheus reconnects.
+/// Timeout for the TLS handshake, for reading a request head, and for the pause between two requests. It is short so that
+/// idle clients release memory soon; Prometheus reconnects.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time without write progress after which a connection is closed.
@@ -50,16 +50,17 @@ const TLS_BUFFER_BYTES: usize = 32 << 10;
 /// Size of the kernel's send buffer of a connection, in bytes. Linux doubles it for its own bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// Time that requests in progress have to finish at shutdown.
+/// Grace period at shutdown for requests in progress.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Pause after an error of `accept` that the client did not cause, such as a lack of file descriptors.
+/// Pause after an error of `accept`, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Minimum interval between two log lines about errors of `accept`.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Serves `endpoints` on all `listeners` until `stop`, to clients that `auth` admits. The listeners share the limits.
+/// Serves `endpoints` on all `listeners` until `stop` is cancelled, to clients that `auth` admits. The listeners share the
+/// limits.
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
     endpoints: Endpoints,
@@ -81,7 +82,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Address of the client of a request.
+/// Address of the client that sent a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
@@ -98,7 +99,7 @@ async fn serve_listener(
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
-    // Accepted sockets inherit it. The default allows up to 4 MB for each client that does not read.
+    // Accepted sockets inherit this size. The default allows up to 4 MB for each client that does not read.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES) {
         debug!(%error, "cannot set the size of the send buffers; using the system default");
     }
@@ -152,7 +153,7 @@ async fn serve_connection(
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    // Below TLS, so that it counts what has left the socket.
+    // Below TLS, so that it records writes to the socket itself.
     let stream = ProgressStream::new(Box::pin(stream), Arc::clone(permit.state()));
     let Some(tls) = service.auth.tls().await else {
         return serve_requests(stream, peer, permit, service, watcher).await;
@@ -199,7 +200,7 @@ async fn serve_requests(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        // A client may close its side after the request; without this, a response that is not ready yet is dropped.
+        // A client may close its side after the request; without this, a response that is not ready yet would be dropped.
         .half_close(true)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)

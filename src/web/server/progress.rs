@@ -1,4 +1,4 @@
-//! Wrappers of a connection's socket and response bodies that record write progress in its [`ConnectionState`].
+//! Wrappers around a connection's socket and response bodies that record write progress in its [`ConnectionState`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -74,7 +74,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProgressStream<S> {
     }
 }
 
-/// Response body that records its end: sent to the write buffers, or dropped.
+/// Response body that records when it is dropped, either after hyper has taken all of it or early.
 #[derive(Debug)]
 pub(crate) struct ProgressBody {
     body: AxumBody,

@@ -16,7 +16,7 @@ use crate::watch::SlowCall;
 pub(crate) struct CallsResponse {
     offset: usize,
     limit: usize,
-    /// True if further calls match the query.
+    /// True if more calls match the query.
     more: bool,
     calls: Vec<CallRow>,
 }
@@ -42,7 +42,7 @@ struct CallRow {
     keys: Vec<String>,
     client: Option<String>,
     client_name: Option<String>,
-    /// True if it was in the slow log when that was first read: it is not counted.
+    /// True if the call was already in the slow log when that was first read; such calls are not counted.
     before_start: bool,
 }
 

@@ -13,9 +13,9 @@ pub(crate) struct GuardRow {
     /// `dry-run` or `kill`.
     mode: &'static str,
     kill_after: f64,
-    /// True if a connection is logged in and nothing is known to prevent a kill.
+    /// True if a connection is authenticated and no obstacle to a kill is known.
     ready: bool,
-    /// Latest action of each outcome, the latest first.
+    /// Latest action with each outcome, newest first.
     pub(crate) actions: Vec<ActionRow>,
 }
 
@@ -23,17 +23,17 @@ pub(crate) struct GuardRow {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ActionRow {
     outcome: &'static str,
-    /// The outcome in a sentence.
+    /// Sentence that describes the outcome.
     pub(crate) text: &'static str,
     pub(crate) at: f64,
     kind: &'static str,
     /// Label of the script or function, if known.
     script: Option<String>,
-    /// Its name.
+    /// Name of the script or function, if known.
     pub(crate) name: Option<String>,
-    /// Time for which it had run at least.
+    /// Minimum run time of the script or function at that time, in seconds.
     pub(crate) seconds: f64,
-    /// Error, if there is one.
+    /// Error, if any.
     detail: Option<String>,
     /// Address of the caller, if known and not hidden.
     client: Option<String>,

@@ -35,14 +35,14 @@ impl Level {
     ];
 }
 
-/// Counts that the headline is made of.
+/// Counts from which the headline is built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Number of targets in each state.
     pub(crate) states: BTreeMap<&'static str, usize>,
-    /// Number of targets that respond and whose slow scripts cannot be observed.
+    /// Number of responding targets whose slow scripts cannot be observed.
     pub(crate) blind: usize,
-    /// Number of other targets that respond and lost slow log entries a short time ago.
+    /// Number of other responding targets that recently lost slow log entries.
     pub(crate) losing: usize,
     /// Number of incidents that ended in the last hour.
     pub(crate) incidents: usize,
@@ -103,7 +103,7 @@ impl Headline {
             .state_file_fails
             .then(|| (Level::Degraded, "The state file cannot be written.".to_owned()));
         let mut bad: Vec<(Level, String)> = of_targets.chain(of_exporter).collect();
-        // Stable, except that a target without access does not come before a blocked one.
+        // Stable sort that treats down like blocked, so targets that deny access stay after blocked ones.
         bad.sort_by_key(|(level, _)| (*level).max(Level::Blocked));
         let mut bad = bad.into_iter();
         let (level, text) = match (bad.next(), total) {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_respond_are_not_fine_while_they_hide_their_slow_scripts() {
+    fn responding_targets_are_degraded_while_slow_scripts_are_hidden() {
         let states = BTreeMap::from([("ok", 3), ("loading", 1)]);
         let counts = Counts { states, blind: 1, losing: 2, state_file_fails: true, incidents: 4 };
         let headline = Headline::of(&counts);

@@ -1,4 +1,4 @@
-//! `/api/v1/incidents`: blockages, and times without access to a server, of the last 24 hours.
+//! `/api/v1/incidents`: blockages and periods without access to a server in the last 24 hours.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct IncidentRow {
     address: String,
     kind: IncidentKind,
     began: f64,
-    /// `None` while it lasts.
+    /// `None` while the incident is in progress.
     ended: Option<f64>,
     seconds: f64,
     /// True if the server replied BUSY.
@@ -46,22 +46,22 @@ struct IncidentRow {
     end: Option<IncidentEnd>,
     /// Number of BUSY replies to other clients.
     refused_clients: Option<u64>,
-    /// Reason for which there was no access.
+    /// Reason for the lack of access.
     detail: Option<String>,
-    /// Actions of the guard, the oldest first.
+    /// Actions of the guard, oldest first.
     guard: Vec<GuardActionRow>,
 }
 
-/// Action of the guard in an incident.
+/// Action of the guard during an incident.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct GuardActionRow {
     outcome: GuardOutcome,
-    /// The outcome in a sentence.
+    /// Sentence that describes the outcome.
     text: &'static str,
     at: f64,
-    /// Time for which the script had run at least.
+    /// Minimum run time of the script at that time, in seconds.
     seconds: f64,
-    /// Error, if there is one.
+    /// Error, if any.
     detail: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl GuardActionRow {
 }
 
 impl IncidentsResponse {
-    /// Selects the incidents that match `query`, those in progress first and then the latest first.
+    /// Selects the incidents that match `query`: those in progress, then the others, newest first.
     pub(crate) fn new(fleet: &Fleet, query: &IncidentsQuery) -> Self {
         let catalogue = fleet.catalogue();
         let mut matching = Vec::new();

@@ -23,7 +23,7 @@ pub(crate) struct ProblemRow {
     pub(crate) impact: Impact,
     /// Message and advice.
     pub(crate) text: String,
-    /// Commands that solve it; one of them applies.
+    /// Commands that fix it, one of which applies.
     pub(crate) commands: Vec<Fix>,
     /// Command that shows whether it persists.
     pub(crate) test: Option<Fix>,
@@ -38,7 +38,7 @@ pub(crate) struct Remedy {
     pub(crate) advice: String,
 }
 
-/// Diagnosis of a target: its problems, the ones with the greatest impact first, and the remedy for its blockage.
+/// Diagnoses a target. Returns its problems, those with the greatest impact first, and the remedy for its blockage.
 pub(crate) fn diagnosis(
     config: &TargetConfig,
     target: &Target,
@@ -85,7 +85,7 @@ fn remedy(config: &TargetConfig, problem: Problem) -> Remedy {
     Remedy { kill: problem.commands, advice: advice.join(" ") }
 }
 
-/// Facts without command lines and without the guard.
+/// Returns the facts, except for the command lines and the guard.
 fn facts<'a>(
     config: &'a TargetConfig,
     target: &'a Target,
@@ -93,7 +93,7 @@ fn facts<'a>(
     now: Timestamps,
 ) -> Facts<'a> {
     let info = target.server().info();
-    // Before 7.0 there are no functions, so the command is not missing.
+    // Servers before 7.0 have no functions, so a missing command is not a problem.
     let has_functions = info.compatible_major.is_some_and(|major| major >= 7);
     let unavailable = COMMANDS.into_iter().filter_map(|command| {
         let feature = Feature::of(command).filter(|one| *one != Feature::FunctionStats || has_functions)?;

@@ -1,4 +1,5 @@
-//! Query strings of API requests. Unknown parameters and invalid values are errors that list the valid ones.
+//! Query strings of API requests. Unknown parameters and invalid values are rejected with an error that lists the valid
+//! ones.
 
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ pub(crate) struct TargetsQuery {
 pub(crate) struct ScriptsQuery {
     /// Name of the target.
     pub(crate) target: Option<String>,
-    /// Label, name or SHA1 of the only script.
+    /// Label, name or SHA1 of the script.
     pub(crate) script: Option<String>,
     /// Part of the label, SHA1 or name, in lower case; empty matches all.
     pub(crate) search: String,
@@ -125,7 +126,7 @@ impl TargetsQuery {
     /// Parses a query string.
     ///
     /// # Errors
-    /// Returns the first unknown parameter or invalid value.
+    /// Returns an error for the first unknown parameter or invalid value.
     pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
@@ -148,7 +149,7 @@ impl ScriptsQuery {
     /// Parses a query string.
     ///
     /// # Errors
-    /// Returns the first unknown parameter or invalid value.
+    /// Returns an error for the first unknown parameter or invalid value.
     pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
@@ -169,7 +170,7 @@ impl CallsQuery {
     /// Parses a query string.
     ///
     /// # Errors
-    /// Returns the first unknown parameter or invalid value.
+    /// Returns an error for the first unknown parameter or invalid value.
     pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {
@@ -200,7 +201,7 @@ impl IncidentsQuery {
     /// Parses a query string.
     ///
     /// # Errors
-    /// Returns the first unknown parameter or invalid value.
+    /// Returns an error for the first unknown parameter or invalid value.
     pub(crate) fn parse(query: &str) -> Result<Self, QueryError> {
         let mut result = Self::default();
         for (name, value) in parameters(query) {

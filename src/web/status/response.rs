@@ -40,7 +40,7 @@ pub(crate) fn json<T: Serialize>(request: &HeaderMap, now: Unix, value: &T) -> R
     tagged(request, &etag, JSON, || format!("{{\"now\":{},{fields}", unix_seconds(now)))
 }
 
-/// Creates a response with a text, or 304 if the client has it already.
+/// Creates a text response, or 304 if the client already has it.
 pub(crate) fn text(request: &HeaderMap, content_type: &'static str, body: String) -> Response {
     let etag = etag(&body);
     tagged(request, &etag, content_type, || body)
@@ -78,14 +78,14 @@ fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Computes a weak entity tag: the body may be compressed afterwards.
+/// Computes an entity tag, which is weak because the body may be compressed afterwards.
 fn etag(body: &str) -> String {
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
     format!("W/\"{:016x}\"", hasher.finish())
 }
 
-/// True if `If-None-Match` of the request has this entity tag.
+/// True if the request's `If-None-Match` contains this entity tag or `*`.
 fn is_cached_by_client(request: &HeaderMap, etag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let values = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

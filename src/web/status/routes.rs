@@ -24,10 +24,10 @@ use crate::fleet::Fleet;
 use crate::parse::Privacy;
 use crate::text::clean;
 
-/// Minimum lifetime of a cached value; many open pages cost little more than one.
+/// Minimum lifetime of a cached value, so that many open pages cost little more than one.
 const MIN_CACHE_TIME: Duration = Duration::from_millis(200);
 
-/// Lifetime of a cached value as a multiple of the time that it took to compute, which limits the share of CPU time.
+/// Lifetime of a cached value as a multiple of the time that it took to compute. Limits the share of CPU time spent on it.
 const CACHE_TIME_FACTOR: u32 = 4;
 
 /// Maximum length of the message for an invalid query, in bytes.
@@ -40,7 +40,7 @@ struct AppState {
     privacy: Privacy,
     rows: Cached<Vec<Arc<TargetRow>>>,
     totals: Cached<Vec<ScriptTotals>>,
-    /// Source that was linted last, and its findings.
+    /// Most recently linted source and its findings.
     linted: Mutex<Option<Linted>>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn router(config: &WebConfig, fleet: Arc<Fleet>) -> Router {
     router.with_state(Arc::new(state))
 }
 
-/// Adds the API's error response for other methods.
+/// Adds a JSON error response for other methods.
 fn api(methods: MethodRouter<Arc<AppState>>) -> MethodRouter<Arc<AppState>> {
     methods.fallback(async || {
         let mut response = response::error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET");
@@ -200,7 +200,7 @@ impl AppState {
         of_state_file.into_iter().chain(AlertmanagerRow::problems(&self.fleet)).collect()
     }
 
-    /// Lints a source on a blocking thread, unless it is the one that was linted last.
+    /// Lints a source on a blocking thread, unless it was the last one to be linted.
     async fn lint(&self, source: Arc<[u8]>) -> Result<Option<Arc<[LintRow]>>, Response> {
         let known = self.linted.lock().clone().filter(|(linted, _)| *linted == source);
         if let Some((_, findings)) = known {
@@ -212,7 +212,7 @@ impl AppState {
         Ok(found)
     }
 
-    /// Runs `work` on a blocking thread: with many targets it takes long enough to delay the polls.
+    /// Runs `work` on a blocking thread, because with many targets it takes long enough to delay the polls.
     async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Fleet) -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! `/api/v1/scripts`: all scripts over all targets, with durations, callers and targets.
+//! `/api/v1/scripts`: all scripts across all targets, with durations, callers and targets.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,10 +24,10 @@ const MAX_TARGETS: usize = 10;
 /// Maximum number of lines of a source.
 const MAX_SOURCE_LINES: usize = 40;
 
-/// Number of calls below which the 99th percentile is the longest call.
+/// Number of calls below which the longest call is used as the 99th percentile.
 const P99_CALLS: u64 = 100;
 
-/// Maximum number of findings of the linter.
+/// Maximum number of linter findings.
 const MAX_FINDINGS: usize = 20;
 
 /// Maximum size of a source that is linted, in bytes.
@@ -44,12 +44,12 @@ pub(crate) struct ScriptsResponse {
     offset: usize,
     limit: usize,
     scripts: Vec<ScriptRow>,
-    /// Findings of the linter; only for a single script whose source is shown.
+    /// Linter findings; only for a single script whose source is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     lint: Option<Arc<[LintRow]>>,
 }
 
-/// A finding of the linter.
+/// A linter finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct LintRow {
     line: usize,
@@ -58,7 +58,7 @@ pub(crate) struct LintRow {
     message: String,
 }
 
-/// A script over all targets.
+/// A script across all targets.
 #[derive(Debug, Clone, Serialize)]
 struct ScriptRow {
     name: String,
@@ -85,7 +85,7 @@ struct ScriptRow {
     targets: Vec<TargetCalls>,
     targets_total: usize,
     callers: Vec<CallerRow>,
-    /// True if there may be further callers.
+    /// True if there may be more callers.
     more_callers: bool,
 }
 
@@ -115,7 +115,7 @@ struct CallerRow {
     last_seen: u64,
 }
 
-/// Totals of the scripts with one name over all targets and commands.
+/// Totals of the scripts with one name, across all targets and commands.
 #[derive(Debug)]
 pub(crate) struct ScriptTotals {
     name: Label,
@@ -136,24 +136,24 @@ pub(crate) struct ScriptTotals {
 /// Callers merged from several series.
 #[derive(Debug, Default)]
 struct MergedCallers {
-    /// Callers that at least one series counts.
+    /// Callers counted by at least one series.
     counted: HashMap<Caller, CallerTotals>,
-    /// Maximum number of calls that all series together may not have attributed to a caller.
+    /// Upper bound on the calls, over all series, that are not attributed to a caller.
     uncounted: u64,
 }
 
-/// Totals of a caller over several series.
+/// Totals of a caller across several series.
 #[derive(Debug, Clone, Copy, Default)]
 struct CallerTotals {
     at_least: u64,
-    /// Maximum, without the uncounted calls of the series that count this caller: those calls are not its own. Adding
-    /// [`MergedCallers::uncounted`] gives the upper bound.
+    /// Upper bound in the series that count this caller, minus the uncounted calls of those series, which are by other
+    /// callers. Adding [`MergedCallers::uncounted`] gives the upper bound over all series.
     at_most: i128,
     micros: u64,
     last_seen: u64,
 }
 
-/// Computes the totals of all scripts, over all targets or over one.
+/// Computes the totals of all scripts, across all targets or for one.
 pub(crate) fn totals(fleet: &Fleet, only: Option<&str>) -> Vec<ScriptTotals> {
     let mut totals: HashMap<Label, ScriptTotals> = HashMap::new();
     let catalogue = fleet.catalogue();
@@ -165,7 +165,7 @@ pub(crate) fn totals(fleet: &Fleet, only: Option<&str>) -> Vec<ScriptTotals> {
     }
     let mut totals: Vec<ScriptTotals> = totals.into_values().collect();
     for script in &mut totals {
-        // By nearest rank; the estimate of a few calls can differ from every one of them.
+        // Nearest rank: a percentile estimated from so few calls can differ from every one of them.
         let few = (1..P99_CALLS).contains(&script.durations.count());
         script.p99 = if few { Some(script.longest) } else { script.durations.quantile(0.99, script.longest) };
     }
@@ -247,7 +247,7 @@ impl ScriptTotals {
         *critical = critical.min(duration_seconds(slow.critical));
     }
 
-    /// True if this is the name, the SHA1 or a label.
+    /// True if `script` is the name, the SHA1 or a label.
     fn is(&self, script: &str) -> bool {
         self.name.as_str() == script
             || self.labels.iter().any(|label| label.as_str() == script)
@@ -333,7 +333,7 @@ impl MergedCallers {
         }
     }
 
-    /// Returns the callers with the most calls, and true if there may be more.
+    /// Returns the callers with the most calls, and whether there may be more.
     fn rows(&self) -> (Vec<CallerRow>, bool) {
         let non_empty = |text: &Arc<str>| Some(Arc::clone(text)).filter(|text| !text.is_empty());
         let mut rows: Vec<CallerRow> = self
@@ -358,12 +358,12 @@ impl MergedCallers {
     }
 }
 
-/// Returns the source of a script that is given by name, label or SHA1, if it is known.
+/// Returns the source of the script with this name, label or SHA1, if it is known.
 pub(crate) fn source_of(totals: &[ScriptTotals], script: &str, fleet: &Fleet) -> Option<Arc<[u8]>> {
     totals.iter().find(|one| one.is(script))?.source(fleet)
 }
 
-/// Lints a source; returns at most [`MAX_FINDINGS`]. A source over [`MAX_LINTED`] has none.
+/// Lints a source. Returns at most [`MAX_FINDINGS`] findings; `None` if the source exceeds [`MAX_LINTED`] or is not UTF-8.
 pub(crate) fn findings(source: &[u8]) -> Option<Arc<[LintRow]>> {
     let text = std::str::from_utf8(source).ok().filter(|text| text.len() <= MAX_LINTED)?;
     let (findings, _) = lint::lint("script", text, &Limits::default(), &[]);
@@ -396,7 +396,7 @@ impl ScriptsResponse {
         }
     }
 
-    /// Adds the findings of the linter in the script's source.
+    /// Adds the linter findings for the script's source.
     pub(crate) fn with_lint(self, lint: Option<Arc<[LintRow]>>) -> Self {
         Self { lint, ..self }
     }

@@ -12,11 +12,11 @@ use crate::text::{capitalized, clean, duration};
 /// Maximum number of targets in each section.
 const MAX_TARGETS: usize = 20;
 
-/// Maximum length of a text from elsewhere, in bytes. A kill command is never cut.
+/// Maximum length of external text, in bytes. Kill commands are never truncated.
 const MAX_TEXT: usize = 1024;
 
-/// Formats the headline, the problems of the exporter, the blocked targets and the problems of the others. `rows` is sorted
-/// with the worst first.
+/// Formats the headline, the problems of the exporter, the blocked targets and the problems of the others. `rows` must be
+/// sorted, worst first.
 pub(crate) fn summary(rows: &[Arc<TargetRow>], exporter_problems: &[String], now: Unix) -> String {
     let Headline { text: worst, details, .. } = Headline::of(&counts(rows, !exporter_problems.is_empty()));
     let mut text = format!("{worst} {details}\n");
@@ -63,14 +63,14 @@ fn write_omitted(text: &mut String, count: usize) {
     }
 }
 
-/// Returns the name of a target, with its address if that is not the name.
+/// Returns the name of a target, followed by its address if the two differ.
 fn name_and_address(row: &TargetRow) -> String {
     let TargetRow { target, address, .. } = row;
     let name = clean(target, MAX_TEXT);
     if **target == **address { name } else { format!("{name} ({})", clean(address, MAX_TEXT)) }
 }
 
-/// Returns what runs, in the words of the page.
+/// Describes what is running, in the same words as the page.
 fn running(blocked: &BlockedRow) -> String {
     let kind = blocked.kind.unwrap_or("script");
     match (&blocked.name, &blocked.script) {
@@ -83,11 +83,13 @@ fn running(blocked: &BlockedRow) -> String {
             "The server does not report which module command is running.".to_owned()
         }
         (None, _) if blocked.log_file => {
-            format!("The server does not report which {kind} is running. Its log file has not named it yet.")
+            format!(
+                "The server does not report which {kind} is running. The name has not appeared in its log file yet."
+            )
         }
         (None, _) => {
             format!(
-                "The server does not report which {kind} is running. With --redis.log-file this page names it."
+                "The server does not report which {kind} is running. Set --redis.log-file to show its name here."
             )
         }
     }
@@ -143,11 +145,11 @@ mod tests {
         let unknown = |kind, log_file| running(&blocked(None, None, true, Some(kind), log_file));
         assert!(
             unknown("script", false)
-                .ends_with("which script is running. With --redis.log-file this page names it.")
+                .ends_with("which script is running. Set --redis.log-file to show its name here.")
         );
         assert!(
             unknown("function", true)
-                .ends_with("which function is running. Its log file has not named it yet.")
+                .ends_with("which function is running. The name has not appeared in its log file yet.")
         );
         assert!(unknown("module", false).ends_with("which module command is running."));
     }

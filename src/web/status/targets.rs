@@ -28,7 +28,7 @@ const MAX_PROBLEMS: usize = 12;
 /// Maximum number of target names for each problem in the summary.
 const MAX_NAMES: usize = 4;
 
-/// Time for which the headline mentions an incident.
+/// Time for which the headline mentions an incident after its end.
 const LAST_HOUR: Duration = Duration::from_secs(3600);
 
 /// Response body.
@@ -55,11 +55,11 @@ pub(crate) struct AlertmanagerRow {
     url: Arc<str>,
     /// True if the last request succeeded; `None` before the first one.
     up: Option<bool>,
-    /// Time of the change to `up`.
+    /// Time of the latest change of `up`.
     since: f64,
-    /// Reason for which the last request failed.
+    /// Reason for the failure of the last request.
     problem: Option<String>,
-    /// Alerts that wait for delivery.
+    /// Number of alerts waiting for delivery.
     waiting: usize,
 }
 
@@ -77,7 +77,7 @@ impl AlertmanagerRow {
         statuses.into_iter().map(row).collect()
     }
 
-    /// Returns the failures of those that cannot be notified.
+    /// Describes the failures of Alertmanagers that cannot be notified.
     pub(crate) fn problems(fleet: &Fleet) -> Vec<String> {
         let all = Self::all(fleet).into_iter();
         all.filter_map(|Self { url, problem, waiting, .. }| {
@@ -100,7 +100,7 @@ struct Summary {
     targets: usize,
     headline: Headline,
     states: BTreeMap<&'static str, usize>,
-    /// Number of targets of each level.
+    /// Number of targets at each level.
     levels: BTreeMap<Level, usize>,
     /// Problems of the exporter itself.
     exporter_problems: Vec<String>,
@@ -108,7 +108,7 @@ struct Summary {
     problems: BTreeMap<Code, ProblemCount>,
     /// Most severe problems, at most [`MAX_PROBLEMS`].
     worst_problems: Vec<SharedProblem>,
-    /// Number of further problems.
+    /// Number of problems omitted from `worst_problems`.
     more_problems: usize,
 }
 
@@ -140,11 +140,11 @@ pub(crate) struct TargetRow {
     pub(crate) level: Level,
     /// True if the target exists only because of `/probe`.
     probed: bool,
-    /// Start of the state; `None` before the first connection attempt has finished.
+    /// Time at which the state began; `None` before the first connection attempt has finished.
     since: Option<f64>,
-    /// Reason for the state, if there is one.
+    /// Reason for the state, if any.
     pub(crate) detail: Option<String>,
-    /// Time of the last reply, of a target that can't be reached and once replied.
+    /// Time of the last reply, if the target is unreachable and has replied before.
     pub(crate) last_reply: Option<f64>,
     /// Blockage in progress, if the server is blocked or BUSY.
     pub(crate) blocked: Option<BlockedRow>,
@@ -174,16 +174,16 @@ pub(crate) struct BySeverity<T> {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BlockedRow {
     pub(crate) since: f64,
-    /// True if the server replies BUSY; only then it executes a kill command.
+    /// True if the server replies BUSY. It executes kill commands only in this state.
     pub(crate) busy: bool,
     /// `script`, `function` or `module`, if known.
     pub(crate) kind: Option<&'static str>,
     /// Label of the running script or function, if known.
     pub(crate) script: Option<String>,
-    /// Its name.
+    /// Name of the script or function, if known.
     pub(crate) name: Option<String>,
     pub(crate) sha1: Option<Sha1Digits>,
-    /// True if the server's log file is read, which names scripts.
+    /// True if the exporter reads the server's log file, which contains the names of scripts.
     pub(crate) log_file: bool,
     pub(crate) kill: Vec<Fix>,
     pub(crate) advice: String,
@@ -415,7 +415,8 @@ fn blocked(
     })
 }
 
-/// Returns the time of the last reply if nothing comes back now. Of other targets it would change with each heartbeat.
+/// Returns the time of the last reply of an unreachable server. For other targets, the value would change with each
+/// heartbeat.
 fn last_reply(liveness: &Liveness, now: Timestamps) -> Option<f64> {
     let is_silent = matches!(liveness.state(), State::Unreachable(_));
     let at = liveness.last_reply().filter(|_| is_silent)?;

@@ -1,11 +1,11 @@
-//! Text and times in the forms that the page and the API use.
+//! Conversion of text and times to the formats of the page and the API.
 
 use std::time::Duration;
 
 use crate::clock::Unix;
 use crate::convert::float;
 
-/// Escapes a text for HTML.
+/// Escapes text for HTML.
 pub(crate) fn html(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
@@ -21,12 +21,12 @@ pub(crate) fn html(text: &str) -> String {
     result
 }
 
-/// Converts a time to seconds since the Unix epoch, with milliseconds.
+/// Converts a time to seconds since the Unix epoch, with millisecond precision.
 pub(crate) fn unix_seconds(time: Unix) -> f64 {
     float(crate::convert::millis(time.since_epoch())) / 1e3
 }
 
-/// Converts a duration to seconds with microseconds.
+/// Converts a duration to seconds, with microsecond precision.
 pub(crate) fn duration_seconds(duration: Duration) -> f64 {
     float(crate::convert::micros(duration)) / 1e6
 }

@@ -1,4 +1,4 @@
-//! Servers that come and go.
+//! Servers that appear and disappear.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ fn a_server_that_goes_and_comes_back(kind: Kind) {
             state(metrics, &target) == "ok" && before.iter().all(|name| names.contains(name.as_str()))
         });
         assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(1));
-        // A line is written after the metrics have changed.
+        // The line is logged after the metrics have changed.
         let lines = |state: &str| lines_with(&exporter.logs(), &[state]).len();
         eventually(LIMIT, "the change to be logged", || (lines("state=ok") > round + 1).then_some(()));
         assert_eq!(lines("state=unreachable"), round + 1, "{}", exporter.logs());
@@ -57,7 +57,7 @@ fn a_server_that_is_absent_at_the_start(kind: Kind) {
     let metrics = exporter.metrics();
     assert_eq!(state(&metrics, &target), "unreachable");
     assert_eq!(number(&metrics, "redis_script_target_up", &[]), Some(0));
-    // Long enough for the pauses between two attempts to have grown to where they end.
+    // Long enough for the backoff between attempts to reach its maximum.
     stays_true(Duration::from_secs(6), "one warning", || {
         let logs = exporter.logs();
         if lines_with(&logs, &["level=warn"]).len() == 1 { Ok(()) } else { Err(logs) }
@@ -67,7 +67,7 @@ fn a_server_that_is_absent_at_the_start(kind: Kind) {
     exporter.wait_for(LIMIT, "the server to be back", |metrics| state(metrics, &target) == "ok");
     let took = back.elapsed();
     assert!(took < Duration::from_secs(5 + 3), "{took:?} after the server was back");
-    // A server that was never seen before: what is in its slow log is the baseline.
+    // The server is new to the exporter, so the entries in its slow log are the baseline.
     exporter.wait_for(LIMIT, "the slow log to be read", |metrics| {
         number(metrics, "redis_script_exporter_polls_total", &[]).is_some_and(|polls| polls >= 3)
     });
@@ -75,7 +75,7 @@ fn a_server_that_is_absent_at_the_start(kind: Kind) {
     crate::common::wait_for_scripts(&exporter, 1);
 }
 
-/// Nobody listens at all, and then somebody else does: the address is what is watched.
+/// First nothing listens at an address, then a different server does: the address itself is monitored.
 #[test]
 fn several_absent_servers_do_not_delay_each_other() {
     run_on(Kind::Redis70, |kind| {

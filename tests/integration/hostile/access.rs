@@ -1,4 +1,4 @@
-//! Passwords, connections and memory that a server under an attacker's control could reach through the exporter.
+//! Passwords, connections and memory that an attacker who controls a server could obtain through the exporter.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use test_support::hostile::{Hostile, array, bulk, quiet};
 use test_support::metrics::Metrics;
 use test_support::wait::{eventually, stays_true};
 
-/// A server that keeps the words of each AUTH, and accepts it.
+/// Starts a server that records and accepts each AUTH.
 fn listening_for_passwords(
     answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Hostile, Arc<Mutex<Vec<String>>>) {
@@ -75,7 +75,7 @@ fn passwords_of_other_servers_are_never_sent() {
     assert!(heard.lock().unwrap().is_empty(), "nothing of such a file is sent");
 }
 
-/// The one compromised node of a cluster: it lists itself in many spellings, and addresses where passwords are awaited.
+/// The only node of a cluster is compromised. It lists itself under many names, and addresses that collect passwords.
 #[test]
 fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     let outside = TcpListener::bind("127.0.1.1:0").unwrap();
@@ -140,7 +140,8 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
     assert!(heard.lock().unwrap().iter().all(|word| word == "sesame"));
 
-    // What the entry allows is connected to, as soon as it does; a name is looked at when it is dialled.
+    // The exporter connects to servers as soon as the entry allows them. A name is checked when it is resolved for a
+    // connection.
     let line = format!("{:040} 127.0.0.1:{far}@1,localhost master - 0 0 1 connected\n", 99);
     nodes.lock().unwrap().push_str(&line);
     write(", allow: ['127.0.1.1:*', '172.16.0.0/12:*']");
@@ -154,7 +155,7 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
 }
 
-/// A Sentinel that names servers of another network, and a server that sends clients there.
+/// A Sentinel lists servers in another network, and a server redirects clients to it.
 #[test]
 fn sentinels_and_redirections_lead_to_no_other_network() {
     let outside = TcpListener::bind("127.0.1.1:0").unwrap();
@@ -200,7 +201,7 @@ fn sentinels_and_redirections_lead_to_no_other_network() {
     assert!(!exporter.logs().contains("sesame"));
 }
 
-/// A server with 300 scripts of 1 MiB, as it says.
+/// A server that claims to have 300 scripts of 1 MiB each.
 #[test]
 fn a_catalogue_takes_a_limited_amount_from_a_server() {
     let hostile = Hostile::answering(|words| match words[0].as_str() {
@@ -223,7 +224,7 @@ fn a_catalogue_takes_a_limited_amount_from_a_server() {
     let finished = Exporter::builder().args(&args).run();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     assert!(
-        finished.stderr.contains("further scripts were left out: there are 64 MiB"),
+        finished.stderr.contains("further scripts were skipped: the limit of 64 MiB is reached"),
         "{}",
         finished.stderr
     );

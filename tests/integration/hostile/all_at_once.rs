@@ -18,27 +18,27 @@ use test_support::http::connect_from;
 use test_support::server::{Kind, run_on};
 use test_support::wait::load_per_core;
 
-/// Memory that the process may take under all attacks at once, in bytes.
+/// Maximum memory of the process during all attacks, in bytes.
 const MAX_ATTACKED: u64 = 128_000_000;
 
-/// Memory of the released program without targets, in bytes. That of a debug build is larger, by the size of its code.
+/// Memory of a release build without targets, in bytes. A debug build uses more because of the size of its code.
 const RELEASED: u64 = 9_000_000;
 
-/// Time of a scrape, of which half may take longer, and of SIGTERM. A debug build renders a text of this size in several times the
-/// time. A machine that takes long for a response without content gets the multiple of that time, and one with more to do than it
-/// has processors the multiple of the limit.
+/// Limits for the median time of a scrape and for exiting after SIGTERM, each with a factor. A debug build takes several
+/// times as long to render a response of this size. On a slow machine, the limit is the factor times the time of an empty
+/// response; on an overloaded machine, the limit is multiplied by the load.
 const SCRAPE: (Duration, u32) = (Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 }), 200);
 const STOP: (Duration, u32) = (Duration::from_secs(2), 100);
 
-/// Half requests a second, of both threads that send them.
+/// Number of incomplete requests per second, sent by two threads together.
 const HALF_REQUESTS: u32 = 5_000;
 
-/// Time limit on this machine now: `median` is the time of a response without content.
+/// Returns the current time limit on this machine; `median` is the time of an empty response.
 fn allowed((limit, factor): (Duration, u32), median: Duration) -> Duration {
     limit.mul_f64(load_per_core()).max(median * factor)
 }
 
-/// Median time of a request.
+/// Returns the median time of a request.
 fn median_of(exporter: &Exporter, path: &str) -> Duration {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {
@@ -51,7 +51,7 @@ fn median_of(exporter: &Exporter, path: &str) -> Duration {
     times[times.len() / 2]
 }
 
-/// Answers of a node whose cluster has 1,900 other new nodes each time.
+/// Returns the replies of a node that lists 1,900 new cluster nodes each time.
 fn ever_new_nodes() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     let asked = AtomicUsize::new(0);
     move |words| {
@@ -68,7 +68,7 @@ fn ever_new_nodes() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     }
 }
 
-/// Fifty servers with five kinds of attacks.
+/// Starts fifty servers with five kinds of attacks.
 fn attackers() -> Vec<Hostile> {
     let begun: Arc<Vec<u8>> = Arc::new([b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat());
     let mut hostile = Vec::new();
@@ -94,7 +94,7 @@ fn attackers() -> Vec<Hostile> {
     hostile
 }
 
-/// Configuration with a node that names others, with names that hang, and with `/probe`.
+/// Returns a configuration with a cluster node that lists others, with names whose resolution hangs, and with `/probe`.
 fn attacked(cluster: &Hostile, names: usize) -> String {
     let mut config = "modules: {default: {allow: ['127.0.0.0/8:*']}}\ntargets:\n".to_owned();
     writeln!(config, "  - {{addr: '{}', discover: cluster, allow: ['127.0.0.0/8:*']}}", cluster.addr)
@@ -105,7 +105,8 @@ fn attacked(cluster: &Hostile, names: usize) -> String {
     config
 }
 
-/// Starts half requests, probes of addresses without a server, and readers of the page's answers, until it is over.
+/// Starts threads that send incomplete requests, probe addresses without a server, and read the responses of the page,
+/// until the attack is over.
 fn attack_over_http<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     addr: SocketAddr,
@@ -121,7 +122,7 @@ fn attack_over_http<'scope>(
                 }
                 let due = Duration::from_secs(1) / (HALF_REQUESTS / 2) * number;
                 thread::sleep(due.saturating_sub(begun.elapsed()));
-                // Not from the host of the scrapes.
+                // From a different address than the scrapes.
                 let Ok(mut stream) = connect_from([127, 0, 0, 2], addr) else { continue };
                 let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
                 held.push_back(stream);
@@ -144,14 +145,15 @@ fn attack_over_http<'scope>(
                     _ => "/api/v1/targets".to_owned(),
                 };
                 let _ = test_support::http::get(addr, &path);
-                // A debug build takes long to render the lists of the page.
+                // A debug build is slow at rendering the lists of the page.
                 thread::sleep(Duration::from_millis(if reader == 0 { 20 } else { 100 }));
             }
         });
     }
 }
 
-/// Attacks of this file at the same time, through discovery, names and HTTP too, beside 50 honest servers.
+/// Runs all attacks of this file at the same time, including those through discovery, names and HTTP, next to 50 honest
+/// servers.
 #[test]
 fn all_attacks_at_once() {
     let hostile = attackers();

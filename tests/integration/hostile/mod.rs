@@ -1,5 +1,5 @@
-//! Servers that are not what they should be, and servers that come and go. The exporter stays up and small, says what is
-//! wrong once, and goes on watching the others.
+//! Misbehaving servers, and servers that appear and disappear. The exporter keeps running with little memory, reports each
+//! problem once, and continues to monitor the other servers.
 
 mod absent;
 mod access;
@@ -17,20 +17,20 @@ use test_support::metrics::Metrics;
 use test_support::server::{Kind, run_on};
 use test_support::wait::eventually;
 
-/// [`QUICK`] with the usual patience: silence is one of the things that these servers do.
+/// [`QUICK`] with the default blockage detection, because some of these servers stop responding.
 const IMPATIENT: [&str; 3] = [QUICK[0], QUICK[1], QUICK[2]];
 
-/// The most memory that the exporter may ever have taken, whatever a server sends.
+/// Maximum peak memory of the exporter, in bytes, regardless of the data sent by servers.
 const MAX_MEMORY: u64 = 60 << 20;
 
-/// Time for which a hostile server is watched after its attack.
+/// Time for which a hostile server is monitored after its attack.
 const A_WHILE: Duration = Duration::from_secs(3);
 
-/// The most lines that the log may have after that. One server that changes between two states tells so; it does not
-/// tell it at every attempt.
+/// Maximum number of log lines after that. A server that alternates between two states is reported, but not at every
+/// attempt.
 const MAX_LINES: usize = 25;
 
-/// Replies of a server that runs a function which began at that time; FUNCTION STATS names it, or nothing.
+/// Returns the replies of a server that runs a function which began at `began`; FUNCTION STATS names it if `named`.
 fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
     const REASON: &str =
         "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
@@ -47,8 +47,8 @@ fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
     }
 }
 
-/// Watches a hostile server and a good one with one exporter. Holds when the hostile one is in one of these states and
-/// has been for a while, the good one is watched as ever, and the exporter has stayed small and quiet.
+/// Monitors a hostile server and a healthy one with one exporter. Asserts that the hostile one stays in one of these
+/// states, the healthy one is monitored as usual, and the exporter uses little memory and logs few lines.
 #[track_caller]
 fn endures(hostile: &Hostile, states: &[&str]) -> (Exporter, Metrics) {
     endures_with(hostile, states, &QUICK)
@@ -72,7 +72,7 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
             number(metrics, "redis_script_exporter_polls_total", &[("target", &good_target)]).unwrap()
         };
         let before = polls(&exporter.wait_for(LIMIT, "the good server", |metrics| polls(metrics) >= 3));
-        // Everything that it has in store, and time for many attempts.
+        // Long enough for all of its attacks and for many attempts.
         let begun = Instant::now();
         let mut calls = 0;
         while begun.elapsed() < A_WHILE {
@@ -100,7 +100,7 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
         assert!(lines.iter().all(|line| line.len() < 1000), "{logs}");
         found = Some((exporter, metrics));
     });
-    // Without the good server there is nothing to hold; the lack of it has been told.
+    // Without the healthy server there is nothing to check; `run_on` has reported the skipped test.
     found.unwrap_or_else(|| {
         let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", hostile.addr)]);
         let metrics = exporter.metrics();
@@ -108,14 +108,14 @@ fn endures_with(hostile: &Hostile, states: &[&str], flags: &[&str]) -> (Exporter
     })
 }
 
-/// The one line that says what is wrong holds these words.
+/// Asserts that exactly one warning about the server contains these words.
 #[track_caller]
 fn says(exporter: &Exporter, hostile: &Hostile, words: &[&str]) {
     let lines = lines_with(&exporter.logs(), &[&[&*hostile.target(), "level=warn"], words].concat());
     assert_eq!(lines.len(), 1, "{words:?} in one line of {}", exporter.logs());
 }
 
-/// Waits until the page has a problem with this code for the one target, and it has this impact.
+/// Waits until the page shows a problem with this code and impact for the only target.
 #[track_caller]
 fn wait_for_problem(exporter: &Exporter, code: &str, impact: &str) {
     eventually(LIMIT, &format!("the problem {code}, {impact}"), || {

@@ -1,4 +1,4 @@
-//! Replies that are too long, too deep, too late or not replies at all.
+//! Replies that are too long, too deeply nested, too late or malformed.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,18 +21,18 @@ fn garbage() {
         (0..4096_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let hostile = Hostile::start(always([b"\x00\xff\x80".to_vec(), noise].concat()));
     let (exporter, _) = endures(&hostile, &["unreachable"]);
-    says(&exporter, &hostile, &["not in the Redis protocol"]);
+    says(&exporter, &hostile, &["not valid Redis protocol"]);
     assert!(hostile.connections() < 20, "{} attempts", hostile.connections());
 }
 
-/// A server that is BUSY answers FUNCTION STATS: whatever it says, that is no sign that the blockage is over.
+/// A BUSY server replies to FUNCTION STATS. Such a reply must never end the blockage.
 #[test]
-fn function_stats_ends_no_blockage() {
+fn a_reply_to_function_stats_does_not_end_a_blockage() {
     let (asked, began) = (Arc::new(AtomicUsize::new(0)), OnceLock::new());
     let counter = Arc::clone(&asked);
     let server = Hostile::answering(move |words| {
         let stats = words[0] == "function";
-        // The function begins just before the first time that it is asked.
+        // The function begins just before the first FUNCTION STATS.
         let before = counter.fetch_add(usize::from(stats), Ordering::SeqCst);
         if before == 0 && !stats {
             return quiet(words);
@@ -151,7 +151,7 @@ fn deep_nesting() {
     says(&exporter, &slow_log, &["the reply to SLOWLOG GET is larger than"]);
 }
 
-/// The limit of a reply depends on the command, and the log line names both.
+/// The limit on a reply depends on the command; the log line contains both.
 #[test]
 fn replies_that_exceed_the_limit_of_their_command() {
     for (command, size, words) in [
@@ -186,8 +186,8 @@ fn replies_that_exceed_the_limit_of_their_command() {
     }
 }
 
-/// Servers that begin large replies and do not finish them. Each is within the limit of its command; all of them together
-/// are not within the memory of the process.
+/// Servers that begin large replies and never finish them. Each reply is within the limit of its command, but all of them
+/// together would exceed the memory of the process.
 #[test]
 fn large_replies_of_many_servers_share_one_budget() {
     const SERVERS: usize = 30;
@@ -232,8 +232,8 @@ fn large_replies_of_many_servers_share_one_budget() {
     });
 }
 
-/// A server that calls itself something else each time, at length: memory, labels and the state file stay small, and the
-/// next process goes on.
+/// A server that reports different, long names each time. Memory, labels and the state file stay small, and the next
+/// process continues normally.
 #[test]
 fn names_without_end() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -282,7 +282,7 @@ fn one_byte_at_a_time() {
             }
         }
     });
-    // That is slow, and right: it is read in the end.
+    // A slow but valid reply is read completely.
     let (_, metrics) = endures(&hostile, &["ok"]);
     let version =
         metrics.value("redis_script_target_info", &[("target", &hostile.target()), ("version", "7.0.15")]);
@@ -291,7 +291,8 @@ fn one_byte_at_a_time() {
 
 #[test]
 fn a_reply_that_stops_halfway() {
-    // The heartbeat works; it hangs up in the middle of INFO, of the slow log, or of the heartbeat itself.
+    // The server responds to heartbeats, but closes the connection in the middle of INFO, the slow log, or the heartbeat
+    // itself.
     for half in ["info", "slowlog get", "ping"] {
         let hostile = Hostile::start(move |mut stream| {
             for words in Commands::new(&stream) {
@@ -360,7 +361,7 @@ fn refusals_of_everything() {
     }
 }
 
-/// A server's error reply to AUTH may repeat its arguments (servers that don't know it do); it is not passed on.
+/// An error reply to AUTH may contain the arguments (as from servers without the command), so it is not logged.
 #[test]
 fn a_password_in_a_reply_is_not_logged() {
     for words in

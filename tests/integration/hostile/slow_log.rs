@@ -1,4 +1,4 @@
-//! Slow logs that are made up, or in a form of another product.
+//! Slow logs that are made up or in the format of another product.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,7 +40,7 @@ fn slow_log_entries_with_invalid_text() {
         call(i64::MAX - 5, 1, &[b"FCALL", b"", b"0"]),
         call(i64::MAX - 6, 1, &[b"EVAL"]),
         call(i64::MAX - 7, 1, &[]),
-        // None of these is an entry.
+        // None of these is a valid entry.
         int(5),
         b"$-1\r\n".to_vec(),
         array(&[int(-1), int(-1), int(-1), array(&[])]),
@@ -55,7 +55,7 @@ fn slow_log_entries_with_invalid_text() {
     let hostile = Hostile::answering(move |words| match words[0].as_str() {
         "info" => bulk(&info),
         "slowlog" if words[1] == "len" => b":-7\r\n".to_vec(),
-        // The first answer is the baseline: one entry, so that all of the others are new.
+        // The first reply is the baseline. It has one entry, so that all others are new.
         "slowlog" if counted.fetch_add(1, Ordering::Relaxed) == 0 => {
             array(&[array(&[b":0\r\n".to_vec(), b":1\r\n".to_vec(), b":1\r\n".to_vec(), array(&[])])])
         }
@@ -72,7 +72,7 @@ fn slow_log_entries_with_invalid_text() {
         .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
         .args(&QUICK)
         .start();
-    // Every scrape is parsed: a line that is not in the format panics.
+    // Every scrape is parsed; an invalid line panics.
     let metrics = exporter.wait_for(LIMIT, "the strange entries", |metrics| {
         whole(metrics.sum("redis_script_slowlog_entries_total", &[])) >= 8
     });
@@ -100,13 +100,13 @@ fn slow_log_entries_with_invalid_text() {
     assert_eq!(lines_with(&logs, &["level=warn", "SLOWLOG GET"]).len(), 1, "{logs}");
 }
 
-/// The field of a logfmt line as a number; 0 where it has none.
+/// Returns a field of a logfmt line as a number; 0 if it is missing.
 fn field(line: &str, name: &str) -> u64 {
     let value = line.split_once(&format!(" {name}=")).and_then(|(_, rest)| rest.split(' ').next());
     value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} of {line}")))
 }
 
-/// Most lines that have times (`ts=…T12:34:56.789Z`) within any one second.
+/// Returns the maximum number of lines with times (`ts=…T12:34:56.789Z`) within any period of one second.
 fn most_lines_in_a_second(lines: &[String]) -> usize {
     let time = |line: &String| {
         let (_, time) = line.split_once('T').unwrap_or_else(|| panic!("no time: {line}"));
@@ -121,8 +121,8 @@ fn most_lines_in_a_second(lines: &[String]) -> usize {
     times.iter().map(|begin| within(*begin)).max().unwrap_or_default()
 }
 
-/// Made-up slow calls as fast as they are asked for, with hostile texts in them. Between them it is BUSY for a while, and ends
-/// a blockage with a command of 5 MB.
+/// The server returns made-up slow calls with hostile strings as fast as they are requested. In between it is BUSY for a
+/// while, and ends a blockage with a command of 5 MB.
 #[test]
 fn a_flood_of_made_up_slow_calls() {
     const FLOOD: usize = 0;
@@ -157,7 +157,7 @@ fn a_flood_of_made_up_slow_calls() {
                     .to_vec()
             }
             ("slowlog", FLOOD) if words[1] == "get" => {
-                // More than it is asked for, within the limit of the reply.
+                // More entries than requested, within the limit on the reply.
                 let first = next.fetch_add(30, Ordering::Relaxed);
                 let ids = (first..first + 30).rev();
                 array(&ids.map(|id| entry(id as u64, 2_000_000, b"EVAL")).collect::<Vec<_>>())
@@ -179,10 +179,10 @@ fn a_flood_of_made_up_slow_calls() {
     let counted =
         |metrics: &Metrics| whole(metrics.sum("redis_script_slow_calls_total", &[("severity", "warning")]));
     exporter.wait_for(LIMIT, "many slow calls", |metrics| counted(metrics) > 1000);
-    // Long enough for the lines that are left out to be reported while it goes on.
+    // Long enough for the omitted lines to be reported during the flood.
     let is_omitted = |line: &str| line.contains(&target) && line.contains("log lines were omitted");
     eventually(LIMIT, "a report while it goes on", || exporter.logs().lines().any(is_omitted).then_some(()));
-    // The server is BUSY, then blocked and silent, and then well.
+    // The server is BUSY, then blocked and silent, then healthy.
     for (now, line) in [
         (BUSY, "the server is BUSY"),
         (FLOOD, "blockage ended"),
@@ -201,7 +201,7 @@ fn a_flood_of_made_up_slow_calls() {
 
     let logs = exporter.logs();
     let lines = lines_with(&logs, &[&target]);
-    // 20 by the clock of the limiter; a busy machine may hold lines up.
+    // The limit is 20 by the rate limiter's clock, but a busy machine may delay lines.
     assert!(most_lines_in_a_second(&lines) <= 30, "{logs}");
     let omitted: Vec<&String> = lines.iter().filter(|line| is_omitted(line)).collect();
     let told = lines.iter().filter(|line| line.contains("message=\"slow script\"")).count() as u64;
@@ -217,7 +217,7 @@ fn a_flood_of_made_up_slow_calls() {
     assert!(memory < 2 * MAX_MEMORY, "{} KiB", memory >> 10);
 }
 
-/// The slow log as SLOWLOG GET gives it, newest entry first.
+/// Returns the reply to SLOWLOG GET or LEN; the newest entry is first.
 fn slow_log(words: &[String], entries: &[Vec<u8>]) -> Vec<u8> {
     if words[1] == "len" {
         return format!(":{}\r\n", entries.len()).into_bytes();
@@ -226,7 +226,7 @@ fn slow_log(words: &[String], entries: &[Vec<u8>]) -> Vec<u8> {
     array(&entries[..count.min(entries.len())])
 }
 
-/// Redis Enterprise and Redis Cloud: one more element, before the arguments.
+/// Redis Enterprise and Redis Cloud add an element before the arguments.
 #[test]
 fn the_slow_log_of_redis_enterprise_is_counted() {
     let entry = |id: i64, complexity: Option<&str>, clients: bool| {
@@ -304,7 +304,7 @@ fn a_slow_log_of_unknown_format() {
             && checked.stdout.contains("no slow log entry is in a known format")
     );
 
-    // One of a known form between others is counted, and the log is read as often as ever.
+    // An entry in a known format between others is counted, and the log is still read at the usual interval.
     log.lock().unwrap().splice(0..0, [unknown(5), known(4), unknown(3)]);
     let metrics = exporter.wait_for(LIMIT, "the readable entry", |metrics| {
         lost(metrics) == [5, 5] && whole(metrics.sum("redis_script_slowlog_entries_total", &[])) == 1

@@ -1,4 +1,4 @@
-//! TLS of `--web.config.file`: certificates of the server and of clients, versions and cipher suites.
+//! TLS settings of `--web.config.file`: server and client certificates, versions and cipher suites.
 
 use rcgen::ExtendedKeyUsagePurpose;
 
@@ -24,10 +24,10 @@ fn tls_clients_can_verify_the_server() {
         }
         assert_eq!(connection.get("/").unwrap().status, 200);
     }
-    // Plain HTTP is not answered as such.
+    // There is no plain HTTP response.
     let plain = http::get(addr, "/metrics");
     assert!(plain.is_err(), "{plain:?}");
-    // Clients that check find out what is wrong.
+    // Clients that verify the certificate detect the problem.
     let stranger = Certificates::new();
     let wrong_ca = Client { ca: stranger.ca(), ..site.client() };
     assert!(wrong_ca.fails(addr).contains("certificate"), "{}", wrong_ca.fails(addr));
@@ -37,7 +37,7 @@ fn tls_clients_can_verify_the_server() {
     let exporter = site.start();
     let expired = site.client().fails(exporter.addr());
     assert!(expired.contains("expired"), "{expired}");
-    // Whoever can't go through with it is no news.
+    // Failed handshakes are not logged as warnings.
     assert!(lines_with(&exporter.logs(), &["level=warn", "TLS"]).is_empty(), "{}", exporter.logs());
 }
 
@@ -59,10 +59,10 @@ fn a_client_certificate_can_be_required() {
         ] {
             assert!(with(client).get(addr, "/metrics").is_err());
         }
-        // Also for what needs no password.
+        // Also on the path that needs no password.
         assert!(with(site.client()).get(addr, "/-/healthy").is_err());
     }
-    // In TLS 1.2 it is refused within the handshake, so the reason always arrives.
+    // In TLS 1.2, the certificate is rejected during the handshake, so the reason always arrives.
     let refused = Client { versions: ONLY12, ..site.client() }.fails(addr);
     assert!(refused.contains("CertificateRequired"), "{refused}");
 
@@ -150,7 +150,7 @@ fn healthcheck_uses_tls_with_the_running_exporter() {
         let mut exporter = site.start();
         let finished = healthcheck(&exporter, &["--web.config.file", &site.file()]);
         assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(0), ""), "{text}");
-        // What is in the file by now does not matter to whether the exporter works.
+        // The current content of the file does not affect whether the running exporter works.
         site.write("tls_server_config: {");
         let finished = healthcheck(&exporter, &["--web.config.file", &site.file()]);
         assert_eq!(finished.status.code(), Some(0), "{text} {finished:?}");
@@ -164,7 +164,7 @@ fn healthcheck_uses_tls_with_the_running_exporter() {
 }
 
 #[test]
-fn without_a_ca_of_its_own_clients_are_verified_with_those_of_the_system() {
+fn without_a_configured_ca_clients_are_verified_with_the_system_cas() {
     let site = Site::tls(&["client_auth_type: RequireAndVerifyClientCert"]);
     let others = Certificates::new();
     for (ca, accepted) in [(site.certificates.ca(), true), (others.ca(), false)] {

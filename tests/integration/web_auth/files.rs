@@ -1,4 +1,4 @@
-//! Texts of `--web.config.file`: what is accepted, how mistakes are reported, and reloading.
+//! Content of the file given by `--web.config.file`: what is accepted, how errors are reported, and reloads.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,13 +16,13 @@ use test_support::wait::{eventually_or_tell, stays_true};
 
 use super::{Client, PASSWORD, Site, get_as, login, tls_text, users_text};
 
-/// Text of a PEM file as the value of a key with `|`.
+/// Returns the content of a PEM file as a YAML block value of a key.
 fn inline(site: &Site, key: &str, file: &str) -> String {
     let text = std::fs::read_to_string(site.certificates.file(file)).unwrap();
     format!("  {key}: |\n    {}\n", text.trim_end().replace('\n', "\n    "))
 }
 
-/// Texts with the meaning of each test file of exporter-toolkit, by its name.
+/// Returns a file equivalent to each test file of exporter-toolkit, with the name of the latter.
 fn files_of_exporter_toolkit(site: &Site) -> Vec<(&'static str, String)> {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let dear = hash.replace("$04$", "$18$");
@@ -121,7 +121,7 @@ fn files_of_exporter_toolkit(site: &Site) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The table of docs/web-config.md: file of exporter-toolkit, and whether it is accepted here.
+/// Returns the table in docs/web-config.md: test files of exporter-toolkit, and whether they are accepted.
 fn documented_files() -> Vec<(String, bool)> {
     let text = std::fs::read_to_string(repository("docs/web-config.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -139,11 +139,11 @@ fn documented_files() -> Vec<(String, bool)> {
     .collect()
 }
 
-/// Starts an exporter with the file, which the clients of TLS can connect to.
+/// Asserts that an exporter starts with this file and TLS clients can connect to it.
 fn assert_accepted(site: &Site, text: &str) {
     site.write(text);
     let url = format!("redis://127.0.0.1:{}", free_port());
-    // The system's CA certificates.
+    // Replaces the system's CA certificates.
     let exporter = Exporter::builder()
         .args(&["--redis.addr", &url, "--web.config.file", &site.file()])
         .env("SSL_CERT_FILE", site.certificates.ca().to_str().unwrap())
@@ -180,7 +180,7 @@ fn files_of_exporter_toolkit_are_accepted_or_rejected_as_documented() {
 }
 
 #[test]
-fn other_settings_of_exporters_are_accepted_or_rejected_as_there() {
+fn other_settings_are_accepted_or_rejected_as_in_exporter_toolkit() {
     let site = Site::new("");
     let authority_inlined =
         tls_text(&["client_auth_type: RequireAndVerifyClientCert"]) + &inline(&site, "client_ca", "ca.pem");
@@ -194,9 +194,9 @@ fn other_settings_of_exporters_are_accepted_or_rejected_as_there() {
     assert_rejected(&site, &tls_text(&["client_auth_type: Sometimes"]));
 }
 
-/// Each mistake ends the program with one line that names the file, and the line and the key in it.
+/// Each error ends the program with one line that contains the file, the line number and the key.
 #[test]
-fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
+fn an_invalid_file_gives_one_line_with_a_position_and_no_secret() {
     let hash = bcrypt::hash(PASSWORD, 4).unwrap();
     let tls = |line: &str| (tls_text(&[line]), line.split_once(':').unwrap().0.to_owned(), 4);
     let other = |text: &str, word: &str, line| (text.to_owned(), word.to_owned(), line);
@@ -263,7 +263,7 @@ fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
         assert_eq!(place, line.to_string(), "{text}{said}");
         assert!(said[begin.len()..].contains(&word), "{text}{said}");
     }
-    // What the file names.
+    // Files that the configuration refers to.
     let write = |name: &str, text: &str| std::fs::write(site.certificates.file(name), text).unwrap();
     write("empty.pem", "");
     write("junk.pem", "-----BEGIN CERTIFICATE-----\nsesame\n-----END CERTIFICATE-----\n");
@@ -289,7 +289,7 @@ fn an_invalid_file_is_one_line_with_its_position_and_no_secret() {
     assert!(run().contains(&format!("cannot read {file}")));
 }
 
-/// Waits until the exporter shows a certificate that this is true of.
+/// Waits until the exporter presents a certificate that satisfies `condition`.
 #[track_caller]
 fn wait_for_certificate(client: &Client, addr: SocketAddr, what: &str, condition: impl Fn(&[u8]) -> bool) {
     eventually_or_tell(LIMIT, what, || {
@@ -314,7 +314,7 @@ fn changed_certificates_and_users_are_reloaded() {
     let second = on_disk();
     assert_ne!(first, second);
     wait_for_certificate(&client, addr, "the second certificate", |shown| shown == second);
-    // A key that does not belong to it: what was there before stays, and that is said once.
+    // With a key that does not match the certificate, the previous pair stays in use, and this is logged once.
     std::fs::copy(site.certificates.client_key(), site.certificates.server_key()).unwrap();
     let said = |word: &str| lines_with(&exporter.logs(), &["level=warn", word]).len();
     eventually_or_tell(LIMIT, "a line about the broken pair", || {
@@ -328,7 +328,7 @@ fn changed_certificates_and_users_are_reloaded() {
     site.issue(&["localhost"], false);
     let third = on_disk();
     wait_for_certificate(&client, addr, "the third certificate", |shown| shown == third);
-    // Users, on a connection that is open.
+    // New users take effect on an open connection.
     let hash = bcrypt::hash("changed", 4).unwrap();
     site.write(&format!("{}basic_auth_users:\n  alice: {hash}\n", tls_text(&[])));
     let status = |password: &str| {
@@ -339,7 +339,7 @@ fn changed_certificates_and_users_are_reloaded() {
         if status("changed") == 200 { Ok(()) } else { Err(exporter.logs()) }
     });
     assert_eq!(status(PASSWORD), 401, "the old one is of no use any more");
-    // A file that is wrong, or being written, or that turns off TLS or the passwords: no door is opened by that.
+    // A file that is invalid, incomplete, or disables TLS or passwords must not disable protection.
     for (text, word) in [
         ("basic_auth_users: [", "web.yml:"),
         (&users_text(4), "tls_server_config was added or removed"),
@@ -352,7 +352,7 @@ fn changed_certificates_and_users_are_reloaded() {
         });
     }
     assert!(!exporter.logs().contains("$2b"), "{}", exporter.logs());
-    // A certificate that comes after the file that names it.
+    // A certificate that is created after the file that refers to it.
     let users = format!("basic_auth_users:\n  alice: {hash}\n");
     let named = |name: &str| tls_text(&[]).replace("server.", &format!("{name}.")) + &users;
     site.write(&named("later"));
@@ -365,7 +365,7 @@ fn changed_certificates_and_users_are_reloaded() {
     wait_for_certificate(&client, addr, "the certificate that came later", |shown| shown == later);
 }
 
-/// As editors do it: first the file is emptied, then it is written.
+/// Some editors truncate a file before they write it.
 #[test]
 fn an_empty_file_does_not_disable_authentication() {
     let site = Site::new(&users_text(4));
@@ -381,7 +381,7 @@ fn an_empty_file_does_not_disable_authentication() {
     });
 }
 
-/// The example of the documents is a file that the exporter takes, once the certificates are there.
+/// The exporter accepts the documented example if the certificates exist.
 #[test]
 fn the_example_is_valid() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/web-config.example.yml");
@@ -390,7 +390,7 @@ fn the_example_is_valid() {
     let exporter = site.start();
     assert_eq!(site.client().get(exporter.addr(), "/-/healthy").unwrap().status, 200);
     assert_eq!(site.client().get(exporter.addr(), "/metrics").unwrap().status, 401);
-    // In words too, line by line.
+    // The document also contains the file line by line.
     let document =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/web-config.md")).unwrap();
     assert!(document.contains("web-config.example.yml"));

@@ -24,7 +24,7 @@ use test_support::http::{self, Connection, Response};
 use test_support::server::free_port;
 use test_support::tls::Certificates;
 
-/// A password, and its hash of the usual cost and of the lowest.
+/// Password of the test user.
 const PASSWORD: &str = "open sesame";
 
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
@@ -33,20 +33,20 @@ const ONLY12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
 const ONLY13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// Certificates, with the file of `--web.config.file` beside them.
+/// Directory with certificates and the file for `--web.config.file`.
 struct Site {
     certificates: Certificates,
 }
 
 impl Site {
-    /// A file with this text.
+    /// Creates a file with this content.
     fn new(text: &str) -> Self {
         let site = Self { certificates: Certificates::new() };
         site.write(text);
         site
     }
 
-    /// A file that turns on TLS, with these lines added to `tls_server_config`.
+    /// Creates a file that enables TLS, with these lines added to `tls_server_config`.
     fn tls(lines: &[&str]) -> Self {
         Self::new(&tls_text(lines))
     }
@@ -59,7 +59,7 @@ impl Site {
         self.certificates.file("web.yml").to_str().unwrap().to_owned()
     }
 
-    /// An exporter with this file, whose server is not there.
+    /// Starts an exporter with this file, whose server does not exist.
     fn start(&self) -> Exporter {
         let url = format!("redis://127.0.0.1:{}", free_port());
         Exporter::builder()
@@ -68,17 +68,17 @@ impl Site {
             .start()
     }
 
-    /// Makes the server's certificate anew.
+    /// Replaces the server's certificate with a new one.
     fn issue(&self, names: &[&str], expired: bool) {
         self.certificates.issue("server", names, ExtendedKeyUsagePurpose::ServerAuth, expired);
     }
 
-    /// A client that trusts the authority.
+    /// Returns a client that trusts the authority.
     fn client(&self) -> Client {
         Client { ca: self.certificates.ca(), shows: None, versions: BOTH, name: "localhost" }
     }
 
-    /// A client that shows a certificate of this name.
+    /// Returns a client that presents the certificate with this name.
     fn client_with(&self, name: &str) -> Client {
         let file = |kind: &str| self.certificates.file(format!("{name}.{kind}"));
         Client { shows: Some((file("pem"), file("key"))), ..self.client() }
@@ -97,7 +97,7 @@ fn users_text(cost: u32) -> String {
     format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash(PASSWORD, cost).unwrap())
 }
 
-/// A client that speaks TLS.
+/// HTTPS client.
 struct Client {
     ca: std::path::PathBuf,
     shows: Option<(std::path::PathBuf, std::path::PathBuf)>,
@@ -135,7 +135,7 @@ impl Client {
         Connection::over(self.connect(addr)?).request("GET", path, &[("Connection", "close")])
     }
 
-    /// Description of the error.
+    /// Returns the description of the error of a request, which must fail.
     fn fails(&self, addr: SocketAddr) -> String {
         self.get(addr, "/metrics").map(|response| response.status).unwrap_err().to_string()
     }
@@ -145,7 +145,7 @@ fn login(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// Gets a page, saying who asks.
+/// Requests a path with this `Authorization` header.
 fn get_as(addr: SocketAddr, path: &str, authorization: Option<&str>) -> Response {
     try_get_as(addr, path, authorization).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Passwords of `--web.config.file`: who is let in, and what verifying them costs.
+//! Passwords in `--web.config.file`: which requests are admitted, and the cost of verification.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -54,7 +54,7 @@ fn a_password_is_required_and_verified() {
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["level=warn", "unencrypted"]).len(), 1, "{logs}");
     assert!(!logs.contains("$2") && !logs.contains(PASSWORD), "{logs}");
-    // Both at once.
+    // TLS and passwords together.
     let site = Site::new(&format!("{}{}", tls_text(&[]), users_text(4)));
     let exporter = site.start();
     let mut connection = Connection::over(site.client().connect(exporter.addr()).unwrap());
@@ -63,16 +63,16 @@ fn a_password_is_required_and_verified() {
     assert!(lines_with(&exporter.logs(), &["unencrypted"]).is_empty());
 }
 
-/// Status of a scrape, and the CPU time that it took: other programs don't change that.
+/// Returns the status of a scrape and its CPU time, which does not depend on other programs.
 fn timed(exporter: &Exporter, authorization: &str) -> (u16, Duration) {
     let before = exporter.cpu_time();
     let status = get_as(exporter.addr(), "/metrics", Some(authorization)).status;
     (status, exporter.cpu_time().saturating_sub(before))
 }
 
-/// Verifying a hash of this cost takes a third of a second of CPU time or more; everything else a few milliseconds.
+/// Verifying a hash of this cost takes a third of a second of CPU time or more; everything else takes a few milliseconds.
 #[test]
-fn a_password_is_verified_once_and_an_unknown_user_takes_as_long_as_a_wrong_password() {
+fn passwords_are_verified_once_and_unknown_users_take_as_long() {
     let site = Site::new(&users_text(13));
     let exporter = site.start();
     let (status, first) = timed(&exporter, &login("alice", PASSWORD));
@@ -135,18 +135,19 @@ fn a_flood_of_wrong_passwords_does_not_delay_a_scrape() {
             let begun = Instant::now();
             known.push((get_as(addr, "/metrics", Some(&right)).status, begun.elapsed()));
         }
-        // As wrong as theirs, so that it has to be verified.
+        // Also wrong, so that it must be verified.
         let mine = login("alice", "mine");
         let begun = Instant::now();
         let mut other = Connection::over(http::connect_from([127, 0, 0, 2], addr).unwrap());
         let status =
             other.request("GET", "/metrics", &[("Authorization", &mine)]).map(|response| response.status);
         new = Some((status, begun.elapsed()));
-        // Before anything can fail: the threads have to end.
+        // Set before any assertion can fail, because the threads must end.
         done.store(true, Ordering::Relaxed);
     });
     assert!(turned_away.load(Ordering::Relaxed) >= 100, "{turned_away:?} were turned away");
-    // Who is known is not behind them, and who comes for the first time from another address not for long.
+    // Requests with cached passwords do not wait for the others, and a first request from another address waits only
+    // briefly.
     assert!(known.iter().all(|(status, _)| *status == 200), "{known:?}");
     let longest = known.iter().map(|(_, took)| *took).max().unwrap();
     assert!(longest < Duration::from_secs(4).mul_f64(load_per_core()), "a scrape took {longest:?}");

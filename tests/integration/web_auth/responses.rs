@@ -1,4 +1,4 @@
-//! Responses with `--web.config.file`: rate, headers, compression and limits.
+//! Responses with `--web.config.file`: rate limit, headers, compression and connection limits.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -62,7 +62,7 @@ fn responses_are_compressed_for_clients_that_ask_for_it() {
             assert_eq!(head.header("vary"), plain.header("vary"));
             assert_eq!(head.header("content-length"), Some(body.len().to_string().as_str()));
             (size, plain_size) = (body.len(), plain.body.len());
-            // Values change between the two.
+            // Values change between the two requests.
             let lines = |text: &str| -> Vec<String> {
                 let without_value = |line: &str| match line.rsplit_once(' ') {
                     Some((series, value)) if !line.starts_with('#') => {
@@ -85,7 +85,7 @@ fn responses_are_compressed_for_clients_that_ask_for_it() {
             assert_eq!(plain.header("content-encoding"), None, "{refusing}");
             assert!(plain.body.starts_with("# HELP"), "{refusing}");
         }
-        // The page and the API, and what is known of them.
+        // The page and the API, also with a cached response.
         for path in ["/", "/status.js", "/api/v1/scripts"] {
             let plain = connection.get(path).unwrap();
             let (head, body) =
@@ -109,10 +109,10 @@ fn responses_are_compressed_for_clients_that_ask_for_it() {
             assert_eq!((response.header("etag"), response.header("content-encoding")), (Some(tag), None));
             assert_eq!(response.header("vary"), Some("accept-encoding"));
         }
-        // What is short stays as it is.
+        // Short responses are not compressed.
         let short = connection.request("GET", "/-/healthy", &[("Accept-Encoding", "gzip")]).unwrap();
         assert_eq!(short.body, "OK\n");
-        // Over time: what a scrape costs, plain and compressed, once the text is made.
+        // CPU time of scrapes, plain and compressed, after the text has been rendered.
         let cost = |connection: &mut Connection, headers: &[(&str, &str)]| {
             (0..20)
                 .map(|_| {
@@ -144,13 +144,13 @@ fn the_limits_hold_for_tls_too() {
             begun.elapsed()
         );
     };
-    // More than there are places: those that owe a handshake displace each other.
+    // More connections than permitted: those without a completed handshake evict each other.
     let mut held = Vec::new();
     for (index, half) in
         [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"].iter().cycle().take(700).enumerate()
     {
         let mut stream = http::connect(addr).unwrap();
-        // It may have had to give way already.
+        // The connection may already have been evicted.
         let _ = stream.write_all(half);
         held.push(stream);
         if index % 100 == 0 {
@@ -159,14 +159,14 @@ fn the_limits_hold_for_tls_too() {
     }
     let mut byte = [0];
     assert!(matches!(held[0].read(&mut byte), Ok(0) | Err(_)), "the oldest gave way");
-    // So do those that have gone through with TLS and ask for nothing.
+    // The same holds for connections that complete the handshake and send no request.
     let mut idle: Vec<TlsStream> = Vec::new();
     for _ in 0..520 {
         idle.push(client.connect(addr).unwrap());
     }
     prompt("sessions without a request");
     drop((held, idle));
-    // And those that ask for much and read nothing.
+    // The same holds for connections that send many requests and read no response.
     let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
     let mut greedy: Vec<TlsStream> = Vec::new();
     for _ in 0..520 {
@@ -179,7 +179,7 @@ fn the_limits_hold_for_tls_too() {
     println!("peak memory beside 520 TLS clients that do not read: {} kB", peak / 1000);
     assert!(peak < 100_000_000, "the exporter used {peak} bytes");
     drop(greedy);
-    // A handshake has five seconds, however it trickles.
+    // A handshake must complete within five seconds, even if single bytes keep arriving.
     let begun = Instant::now();
     let mut trickle = http::connect(addr).unwrap();
     for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".iter().chain(&[0; 500]) {
@@ -190,7 +190,7 @@ fn the_limits_hold_for_tls_too() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is still listened to");
     }
     assert!(begun.elapsed() > Duration::from_secs(3), "it has some time");
-    // And so has a request behind it.
+    // The same limit applies to the request after it.
     let mut idle = client.connect(addr).unwrap();
     let begun = Instant::now();
     let ended = idle.read(&mut byte);

@@ -10,7 +10,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::hostile::{Hostile, INFO, always, array, bulk, endless, flooded, listen_on, quiet};
 
-/// Replies that begin and do not end: each is within the limit of its command, all together are not within the budget.
+/// Number of replies that begin but never end. Each is within the limit of its command, but together they exceed the
+/// budget.
 const LARGE_REPLIES: usize = 6;
 
 /// Starts one server for each kind of attack, and several that send large replies.
@@ -35,7 +36,7 @@ pub fn start(seed: u64) -> Vec<Hostile> {
     servers
 }
 
-/// Returns replies of a server that has other names in each INFO, at length.
+/// Returns replies of a server that reports different, long names in each INFO.
 fn names_without_end() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync {
     let asked = AtomicUsize::new(0);
     move |words| {
@@ -74,7 +75,7 @@ fn busy_and_silent(seed: u64) -> impl Fn(&[String]) -> Vec<u8> + Send + Sync {
     }
 }
 
-/// Returns 12 of 15 MB as the reply to FUNCTION STATS.
+/// Returns the first 12 MB of a 15 MB reply to FUNCTION STATS.
 fn large_reply(words: &[String]) -> Vec<u8> {
     match words[0].as_str() {
         "function" => [b"$15000000\r\n".to_vec(), vec![b'x'; 12 << 20]].concat(),
@@ -87,7 +88,7 @@ fn large_reply(words: &[String]) -> Vec<u8> {
     }
 }
 
-/// Sends half of a reply to whatever comes, and closes.
+/// Sends half of a reply to any command, then closes the connection.
 fn half_replies(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
     if stream.read(&mut buffer).is_ok_and(|length| length > 0) {

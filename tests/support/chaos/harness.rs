@@ -15,39 +15,39 @@ use crate::client::{Client, is_error, text};
 use crate::server::{Kind, Server};
 use crate::wait::eventually;
 
-/// Maximum time until the exporter has accounted for everything; includes several restarts of seconds each.
+/// Maximum time until the exporter has accounted for everything; includes several restarts that take seconds each.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// Interval at which the proxy switches between two servers that both have unread entries.
 const ROTATION: Duration = Duration::from_millis(1500);
 
-/// Uptime from which the exporter does not take a server for a restarted one.
+/// Uptime above which the exporter does not treat a server as restarted.
 const MIN_UPTIME: Duration = Duration::from_secs(5);
 
-/// Time without a change after which the counts of a target are final, if the exporter runs all the time. Numbers wait for at most
-/// 2 s until they are saved.
+/// Time without a change after which the counts of a target are final, if the exporter runs without interruption. Numbers
+/// are saved within 2 s.
 const FINAL_AFTER: Duration = Duration::from_secs(4);
 
 /// Default `slowlog-max-len` of the servers.
 const MAX_LEN: u64 = 128;
 
-/// A short script, by EVAL and by EVALSHA.
+/// A short script, called by EVAL and by EVALSHA.
 const SCRIPT: &str = "return 1";
 
-/// A script that does not end by itself.
+/// A script that runs until it is killed.
 const RUNAWAY: &str = "while true do end";
 
-/// A function that returns at once, and one that does not end by itself.
+/// A function that returns immediately, and one that runs until it is killed.
 const LIBRARY: &str = "\
 #!lua name=chaos
 redis.register_function{function_name='quick', callback=function() return 1 end, flags={'no-writes'}}
 redis.register_function{function_name='runaway', callback=function() while true do end end, flags={'no-writes'}}
 ";
 
-/// Counts of one target, or of all.
+/// Counts of one target or of all targets.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Entries written while the exporter monitored the server, without those unread when a server ended.
+    /// Entries written while the exporter monitored the server, except those that were unread when their server ended.
     pub written: u64,
     pub counted: u64,
     pub lost: u64,
@@ -75,18 +75,18 @@ impl Totals {
 /// One server and its current run.
 struct Backend {
     server: Server,
-    /// Direct connection, for load and for control.
+    /// Direct connection, for generating load and for control commands.
     client: Client,
     sha1: String,
-    /// Name of the run, which is the client name of its connections.
+    /// Name of the run, used as the client name of its connections.
     run: String,
     runs: u32,
     started_at: Instant,
-    /// First id to be accounted for; `None` while the run is not monitored yet.
+    /// First id that must be accounted for; `None` until the run is monitored.
     base: Option<u64>,
-    /// Next id when it was last read.
+    /// Next id as of the last read.
     next: u64,
-    /// True if entries may have been written since.
+    /// True if entries may have been written since then.
     dirty: bool,
     /// Current `slowlog-max-len`.
     max_len: u64,
@@ -101,15 +101,16 @@ pub struct TargetHarness<'a> {
     active: usize,
     rng: StdRng,
     kill_exporter: Sender<Duration>,
-    /// Entries of ended runs that have to be accounted for.
+    /// Entries of ended runs that must be accounted for.
     ended: u64,
     /// Entries that were unread when their server ended.
     unread: u64,
-    /// Script calls that were made; an upper bound of the counted ones.
+    /// Number of script calls made; an upper bound on the counted ones.
     calls: u64,
     /// Events since the last settlement that can cause losses.
     reasons: BTreeSet<&'static str>,
-    /// Entries unread when their server ended since the last settlement; all may have been counted as lost before.
+    /// Entries that were unread when their server ended since the last settlement. All of them may have been counted as
+    /// lost before.
     maybe_unread: u64,
     lost_before: u64,
     lost_by: BTreeMap<&'static str, u64>,
@@ -317,8 +318,8 @@ impl<'a> TargetHarness<'a> {
         self.shared.page_after(since, Duration::from_millis(200))
     }
 
-    /// Monitors a server for the first time: its slow log is a baseline. The exporter is not restarted meanwhile, because
-    /// entries written between an unsaved first read and the next one are not counted.
+    /// Monitors a server for the first time: its slow log is a baseline. The exporter is not restarted in the meantime,
+    /// because entries written between an unsaved first read and the next one are not counted.
     fn first_contact(&mut self, index: usize) {
         if self.backends.len() > 1 && self.backends.iter().any(|backend| backend.base.is_some()) {
             while self.backends[index].started_at.elapsed() < MIN_UPTIME && !self.shared.is_stopped() {
@@ -336,7 +337,7 @@ impl<'a> TargetHarness<'a> {
         let before = backend.slowlog_calls();
         self.switch(index);
         let begun = Instant::now();
-        // The second read begins after the first one was processed.
+        // The second read begins only after the first one has been processed.
         while self.backends[index].slowlog_calls() < before + 2 {
             assert!(begun.elapsed() < SETTLE_LIMIT && !self.shared.is_stopped(), "the slow log is not read");
             thread::sleep(Duration::from_millis(20));
@@ -357,8 +358,8 @@ impl<'a> TargetHarness<'a> {
         self.settle_on(true)
     }
 
-    /// Waits until the exporter has accounted for exactly the written entries. Afterwards the slow log of the active server
-    /// is on.
+    /// Waits until the exporter has accounted for exactly the entries written. On return, the slow log of the active server
+    /// is enabled.
     fn settle_on(&mut self, rotate: bool) -> ReportedCounts {
         let mut most_lost = self.maybe_unread;
         for backend in &mut self.backends {
@@ -445,7 +446,7 @@ impl<'a> TargetHarness<'a> {
         thread::sleep(pause);
     }
 
-    /// One script call.
+    /// Calls a script once.
     fn call_script(&mut self) {
         self.calls += 1;
         let functions = self.current().server.kind().has_functions();
@@ -482,7 +483,7 @@ impl<'a> TargetHarness<'a> {
         }
     }
 
-    /// Runs `count` calls in one transaction, so that the exporter can't read between them.
+    /// Runs `count` calls in one transaction, so that the exporter cannot read between them.
     fn calls_at_once(&mut self, count: u64) {
         self.calls += count;
         let client = &mut self.current().client;
@@ -521,7 +522,7 @@ impl<'a> TargetHarness<'a> {
         (0..count).for_each(|_| assert_eq!(client.receive(), Value::Int(1)));
     }
 
-    /// Kills the exporter within milliseconds after calls.
+    /// Makes calls and kills the exporter within milliseconds.
     fn calls_then_kill(&mut self) {
         let delay = self.millis(0..40);
         self.event(&format!("calls, and the exporter is to be killed {delay:?} later"));
@@ -647,12 +648,12 @@ impl<'a> TargetHarness<'a> {
         backend.config("client-output-buffer-limit", "normal 0 0 0");
     }
 
-    /// Restarts a server of which everything is accounted for.
+    /// Restarts a server whose entries are all accounted for.
     fn restart(&mut self) {
         let method = self.rng.random_range(0..3);
         let pause = if self.rng.random_bool(0.5) { Duration::ZERO } else { self.millis(0..1500) };
         self.settle_and_stop(true);
-        // Settling may have switched the address: the active server is the one that restarts.
+        // Settling may have switched the address, so the active server is determined only now.
         let index = self.active;
         self.event(&format!("the server restarts, method {method}, after {pause:?}"));
         self.shared.fault(["server_sigkill", "server_sigterm", "server_shutdown"][method]);
@@ -687,7 +688,7 @@ impl<'a> TargetHarness<'a> {
         panic!("the account does not settle: {expected} entries expected");
     }
 
-    /// Ends the current run of a server, of which `unread` entries were not read, and starts the next one, monitored from id
+    /// Ends the current run of a server, with `unread` unread entries, and starts the next one, which is monitored from id
     /// `base` on.
     fn begin_run(&mut self, index: usize, unread: u64, base: Option<u64>) {
         let backend = &mut self.backends[index];
@@ -701,8 +702,8 @@ impl<'a> TargetHarness<'a> {
         backend.connect();
     }
 
-    /// Kills a server that may have unread entries, which are not guaranteed. Their number is known when the counts of the
-    /// target are final, and is at most the number of entries written since the last settlement.
+    /// Kills a server that may have unread entries, which are not guaranteed to be counted. Their number is known once the
+    /// counts of the target are final. It is at most the number of entries written since the last settlement.
     fn kill_with_unread_entries(&mut self) {
         self.settle();
         let index = self.active;
@@ -730,7 +731,7 @@ impl<'a> TargetHarness<'a> {
             let state = [("target", &*target), ("state", "unreachable")];
             let gone = page.metrics.value("redis_script_target_state", &state) == Some(1.0);
             let reported = page.counts(&target);
-            // An exporter that is stopped or restarted meanwhile may still have replies to read.
+            // An exporter that is stopped or restarted in the meantime may still have replies to read.
             let before = std::mem::replace(&mut interruptions, self.shared.interruptions());
             if before != interruptions {
                 last = None;
@@ -800,7 +801,7 @@ impl<'a> TargetHarness<'a> {
         }
     }
 
-    /// Makes the active server a replica of the other one, and promotes it again.
+    /// Makes the active server a replica of the other one, then promotes it again.
     fn role_change(&mut self) {
         self.event("a replica, and promoted again");
         self.shared.fault("replica_and_promoted");
@@ -815,7 +816,8 @@ impl<'a> TargetHarness<'a> {
         self.some_calls();
     }
 
-    /// Makes the active server a replica of the other one and switches the address to that: an ordinary failover.
+    /// Makes the active server a replica of the other one and switches the address to the other one, as in an ordinary
+    /// failover.
     fn fail_over(&mut self) {
         self.event("a failover");
         self.shared.fault("failover");

@@ -5,10 +5,11 @@
 //! exact number for each run of a server after its slow log was turned off. `counted + lost` on `/metrics` must equal that
 //! number, no counter may decrease, no id may be logged twice, and lost entries must have been overwritten.
 //!
-//! Hostile servers can be among the targets. Of them, too, no counter may decrease; their log lines are not compared with
-//! anything, since their slow log is made up.
+//! Hostile servers can be among the targets. Their counters must not decrease either, but their log lines are not checked
+//! because their slow logs are made up.
 //!
-//! Entries that a server held unread when its process ended are not guaranteed, and counted separately.
+//! Entries that were unread when their server process ended are not guaranteed to be counted, and are accounted for
+//! separately.
 
 mod attackers;
 mod harness;
@@ -36,9 +37,9 @@ const MAX_MEMORY: u64 = 128_000_000;
 /// Servers, duration and seed of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Kinds of servers; of each, one is monitored directly and two are behind one address.
+    /// Kinds of servers. For each kind, one server is monitored directly and two are behind one address.
     pub kinds: Vec<Kind>,
-    /// Duration of the faults; the final check comes after that.
+    /// Duration of the faults, not including the final check.
     pub time: Duration,
     /// Seed of all random choices.
     pub seed: u64,
@@ -90,8 +91,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Directory of the state file. On a disk that other programs use, a write can take longer than the exporter waits for it, and
-/// then it promises less.
+/// Directory of the state file, in memory if possible. On a shared disk, a write can take longer than the exporter waits
+/// for it, which weakens its guarantees.
 fn folder_in_memory() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).expect("a temporary directory")
 }

@@ -1,5 +1,5 @@
-//! TCP proxy in front of several servers, like a load balancer, with faults of the connection: cut within a reply,
-//! half-closed, delayed, one byte at a time, refused.
+//! TCP proxy in front of several servers, like a load balancer, with connection faults: cut within a reply, half-closed,
+//! delayed, sent byte by byte, refused.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::server::free_port;
 
-/// Interval at which an idle connection checks if it is to be cut.
+/// Interval at which an idle connection checks whether it must be cut.
 const CUT_CHECK: Duration = Duration::from_millis(20);
 
-/// Fault of the connection.
+/// Connection fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// No fault.
@@ -28,7 +28,7 @@ pub enum Mode {
     HalfCloseToServer,
     /// Replies are delayed by this time.
     Delay(Duration),
-    /// Each reply is delayed by a random time of at most this.
+    /// Each reply is delayed by a random time up to this limit.
     Jitter(Duration),
     /// Replies are sent one byte at a time.
     ByteByByte,
@@ -77,7 +77,7 @@ impl Proxy {
         self.addr
     }
 
-    /// Forwards to another server from now on, and cuts existing connections.
+    /// Switches to another server and cuts existing connections.
     pub fn switch(&self, backend: SocketAddr) {
         *self.inner.backend.lock().unwrap() = backend;
         self.cut();
@@ -93,7 +93,7 @@ impl Proxy {
         *self.inner.mode.lock().unwrap() == Mode::Pass
     }
 
-    /// Sets the fault from now on.
+    /// Sets the fault.
     pub fn set(&self, mode: Mode) {
         *self.inner.mode.lock().unwrap() = mode;
     }
@@ -113,7 +113,7 @@ fn connect(inner: &Arc<Inner>, client: &TcpStream) {
     if *inner.mode.lock().unwrap() == Mode::Refuse {
         return;
     }
-    // If the server does not listen, the client's connection is closed.
+    // If the server is not listening, the client's connection is closed.
     let Ok(server) = TcpStream::connect_timeout(&backend, Duration::from_secs(1)) else { return };
     for (from, to, reply) in [(&server, client, true), (client, &server, false)] {
         let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
@@ -129,7 +129,7 @@ fn connect(inner: &Arc<Inner>, client: &TcpStream) {
     }
 }
 
-/// Forwards one direction until its end; true if the other direction ends too.
+/// Forwards one direction until its end. Returns true if the other direction must end too.
 fn forward(inner: &Inner, generation: u64, mut from: &TcpStream, mut to: &TcpStream, reply: bool) -> bool {
     let _ = from.set_read_timeout(Some(CUT_CHECK));
     let mut buffer = [0; 8192];

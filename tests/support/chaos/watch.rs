@@ -21,13 +21,13 @@ use crate::metrics::{Labels, Metrics};
 /// Interval between scrapes.
 const SCRAPE_PAUSE: Duration = Duration::from_millis(60);
 
-/// Number of latest events per source that a failure shows.
+/// Number of recent events per source that a failure report includes.
 const MAX_EVENTS: usize = 200;
 
 /// Source of the exporter's own events.
 pub const EXPORTER: &str = "exporter";
 
-/// Number of latest lines of the exporter's log that a failure shows.
+/// Number of recent lines of the exporter's log that a failure report includes.
 const MAX_LINES: usize = 60;
 
 /// Counters that survive restarts of the exporter.
@@ -79,21 +79,21 @@ impl Page {
 
 /// Returns the value of a counter as an integer. An empty sum is -0.
 fn whole(value: f64) -> u64 {
-    (value + 0.0).to_string().parse().unwrap_or_else(|_| panic!("{value} is no whole number"))
+    (value + 0.0).to_string().parse().unwrap_or_else(|_| panic!("{value} is not a whole number"))
 }
 
 /// Logged calls of one run of a server.
 #[derive(Default)]
 struct LoggedRun {
     ids: BTreeSet<u64>,
-    /// Ids written while the run was monitored; known at its end.
+    /// Ids written while the run was monitored; set when the run ends.
     written: Option<std::ops::Range<u64>>,
 }
 
-/// State that all threads share.
+/// State shared by all threads.
 pub struct SharedState {
     started_at: Instant,
-    /// Write lock while the exporter is ended by a signal; read lock of code that must not see a restart.
+    /// Locked for writing while the exporter is ended by a signal, and for reading by code that must not overlap a restart.
     pub restart_lock: RwLock<()>,
     pub stopped: AtomicBool,
     addr: Mutex<Option<SocketAddr>>,
@@ -102,11 +102,11 @@ pub struct SharedState {
     scrapes: Mutex<u64>,
     runs: Mutex<BTreeMap<String, LoggedRun>>,
     faults: Mutex<BTreeMap<&'static str, u64>>,
-    /// By source: a target, or the exporter.
+    /// Events by source, which is a target or the exporter.
     events: Mutex<BTreeMap<String, VecDeque<String>>>,
     lines: Mutex<VecDeque<String>>,
     failures: Mutex<Vec<String>>,
-    /// Labels `target` of hostile servers.
+    /// Values of the label `target` of hostile servers.
     hostile: Vec<String>,
     peak_memory: Mutex<u64>,
     /// Number of times that the exporter was stopped, continued, or ended by a signal.
@@ -134,7 +134,7 @@ impl SharedState {
         }
     }
 
-    /// True if all threads have to end.
+    /// True if all threads must end.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
@@ -143,7 +143,7 @@ impl SharedState {
         self.started_at.elapsed()
     }
 
-    /// Records an event, which a failure shows.
+    /// Records an event, to be included in a failure report.
     pub fn event(&self, who: &str, text: &str) {
         let mut all = self.events.lock().unwrap();
         let events = all.entry(who.to_owned()).or_default();
@@ -185,7 +185,7 @@ impl SharedState {
         *self.peak_memory.lock().unwrap()
     }
 
-    /// True if this is a line about a hostile server.
+    /// True if a log line is about a hostile server.
     fn is_of_hostile(&self, line: &str) -> bool {
         let target = line.split(' ').find_map(|part| part.strip_prefix("target="));
         target.is_some_and(|target| self.hostile.iter().any(|hostile| hostile == target))
@@ -205,7 +205,7 @@ impl SharedState {
             .filter(|(source, _)| [who, EXPORTER].contains(&source.as_str()) || who == EXPORTER)
             .flat_map(|(_, events)| events)
             .collect();
-        // Times have one width, so events sort by time.
+        // Times have a fixed width, so events sort by time.
         shown.sort();
         for event in shown {
             let _ = writeln!(failure, "  {event}");
@@ -230,12 +230,12 @@ impl SharedState {
         page.clone().filter(|page| page.requested_at > since)
     }
 
-    /// Records the ids that a run wrote while it was monitored, at its end.
+    /// Records the ids that a run wrote while it was monitored. Called when the run ends.
     pub fn run_ended(&self, run: &str, written: std::ops::Range<u64>) {
         self.runs.lock().unwrap().entry(run.to_owned()).or_default().written = Some(written);
     }
 
-    /// Checks lines of the exporter's log: each call is logged at most once.
+    /// Checks in the exporter's log that each call is logged at most once.
     fn read_log(&self, lines: Vec<String>) {
         for line in lines {
             if self.is_of_hostile(&line) {
@@ -256,7 +256,7 @@ impl SharedState {
         }
     }
 
-    /// Returns the number of logged script calls, and those among them that no server wrote.
+    /// Returns the number of logged script calls, and the logged calls that no server wrote.
     pub fn logged_calls(&self) -> (u64, Vec<String>) {
         let runs = self.runs.lock().unwrap();
         let mut invented = Vec::new();
@@ -282,14 +282,14 @@ fn logged_call(line: &str) -> Option<(&str, u64)> {
     Some((field("client_name=")?, field("id=")?.parse().ok()?))
 }
 
-/// Scrapes until the end and checks that no counter decreases, also across restarts of the exporter.
+/// Scrapes until the end and checks that no counter decreases, even across restarts of the exporter.
 pub fn scrape(shared: &SharedState) {
     let mut before: BTreeMap<String, f64> = BTreeMap::new();
     while !shared.is_stopped() {
         thread::sleep(SCRAPE_PAUSE);
         let Some(addr) = *shared.addr.lock().unwrap() else { continue };
         let requested_at = Instant::now();
-        // An exporter that is ended while it responds leaves a partial response.
+        // An exporter that is ended while responding leaves a partial response.
         let Ok(response) = http::get(addr, "/metrics") else { continue };
         if response.status != 200 {
             shared.fail(EXPORTER, &format!("/metrics answers {}: {}", response.status, response.body));
@@ -320,7 +320,7 @@ pub fn scrape(shared: &SharedState) {
     }
 }
 
-/// Returns a contradiction between numbers of one response.
+/// Returns a description of an inconsistency between numbers of one response, if any.
 fn inconsistency(metrics: &Metrics) -> Option<String> {
     metrics.series("redis_script_slowlog_lost_entries_total").into_iter().find_map(|series| {
         let target = series.label("target");
@@ -332,7 +332,8 @@ fn inconsistency(metrics: &Metrics) -> Option<String> {
     })
 }
 
-/// Runs the exporter, which is stopped, ended and restarted until the end. `requests` are for a SIGKILL after a delay.
+/// Runs the exporter, repeatedly pausing, ending and restarting it until the end of the test. `requests` are delays before
+/// a SIGKILL.
 pub fn run_exporter(shared: &SharedState, args: &[String], seed: u64, requests: &Receiver<Duration>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let start = |rng: &mut StdRng| {

@@ -1,4 +1,4 @@
-//! Script under construction: scopes, the loops around the current statement, and what they contain.
+//! Script under construction: scopes, and the loops around the current statement with their contents.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ pub(super) struct Builder {
     frame: Frame,
     /// Functions around it, the innermost last.
     outer_frames: Vec<Frame>,
-    /// First error that the parser doesn't find, and its message.
+    /// Position and message of the first error that the parser does not detect.
     error: Option<(Position, &'static str)>,
 }
 
@@ -60,7 +60,7 @@ impl Builder {
     /// Completes the script, given its body.
     ///
     /// # Errors
-    /// Position and message of the first error that the parser doesn't find.
+    /// Returns the position and message of the first error that the parser does not detect.
     pub(super) fn finish(mut self, body: Vec<Statement>) -> Result<Script, (Position, &'static str)> {
         if let Some(main) = self.script.functions.get_mut(self.script.main) {
             main.body = body;
@@ -106,7 +106,7 @@ impl Builder {
         id
     }
 
-    /// Variable of this name; a global one if none is declared.
+    /// Variable with this name; a global one if none is declared.
     pub(super) fn resolve(&mut self, name: &str) -> VarId {
         let local = self.scopes.iter().rev().find_map(|scope| scope.get(name));
         if let Some(id) = local.or_else(|| self.globals.get(name)) {
@@ -158,8 +158,8 @@ impl Builder {
         }
     }
 
-    /// Assigns values to variables; a target of `None` is an element of a table. The last value, a call, supplies all targets
-    /// that are left.
+    /// Assigns values to variables; a target of `None` is an element of a table. If there are more targets than values, the last value
+    /// is a call, whose later results are assigned to the remaining targets.
     pub(super) fn assign_all(&mut self, targets: &[Option<VarId>], values: &[ExprId]) {
         for (index, target) in targets.iter().enumerate() {
             let value = match (values.get(index), values.last()) {
@@ -193,7 +193,7 @@ impl Builder {
         }
     }
 
-    /// Value that is assigned to a variable if it is past that value: the assignment in `if n > 100 then n = 100 end`.
+    /// Value, if its assignment clamps the variable to it: `if n > 100 then n = 100 end`.
     fn limit(&self, variable: VarId, value: Value) -> Option<ExprId> {
         let Value::Of(value) = value else { return None };
         let Expr::Binary(Binary::Compare(comparison), left, right) = *self.script.expr(self.frame.guard?)
@@ -209,7 +209,7 @@ impl Builder {
         is_past.then_some(value)
     }
 
-    /// Fields of a table that are given by name, and its elements by their numbers.
+    /// Named fields of a table, and its elements by number.
     fn named_fields(&self, table: ExprId) -> Vec<(String, ExprId)> {
         let Expr::Table(fields) = self.script.expr(table) else { return Vec::new() };
         let elements = fields.iter().filter(|(key, _)| key.is_none()).enumerate();
@@ -245,7 +245,7 @@ impl Builder {
         self.record_assigned(field, Value::Of(value));
     }
 
-    /// Adds the variable of a field, with the values that the field has from constructors.
+    /// Adds the variable of a field, with the values of the field in constructors.
     fn add_field(&mut self, table: VarId, key: String) -> VarId {
         let known = self.script.variables.get(table);
         let name = known.map_or_else(String::new, |known| format!("{}.{key}", known.name));
@@ -283,7 +283,7 @@ impl Builder {
         self.script.global_writes.push(GlobalWrite { position, name, is_declaration });
     }
 
-    /// Records that a table gets another element.
+    /// Records that an element is added to a table.
     pub(super) fn grow(&mut self, table: ExprId) {
         let Expr::Variable(variable) = *self.script.expr(table) else { return };
         if let Some(function) = self.script.functions.get_mut(self.frame.function) {
@@ -312,12 +312,12 @@ impl Builder {
         self.script.exprs.push((expr, position))
     }
 
-    /// Expression that stands for all that is not analysed.
+    /// Expression that stands for everything that is not analysed.
     pub(super) fn unknown(&self) -> ExprId {
         self.script.unknown
     }
 
-    /// Adds a call. Returns true as its second value if the call raises an error, which ends the function.
+    /// Adds a call. The second value returned is true if the call raises an error, which ends the function.
     pub(super) fn add_call(&mut self, callee: ExprId, args: Vec<ExprId>, at: Position) -> (ExprId, bool) {
         let raises = self.script.is_global(callee, "error");
         if let [table, _, ..] = args.as_slice()
@@ -361,7 +361,7 @@ impl Builder {
         self.record_exit(self.frame.loops.len());
     }
 
-    /// Records that the function ends where a condition is false: `assert(condition)`.
+    /// Records that the function ends if a condition is false: `assert(condition)`.
     pub(super) fn record_assertion(&mut self, negated: ExprId) {
         let outer = self.frame.guard;
         self.enter_guard(negated, outer);
@@ -369,7 +369,7 @@ impl Builder {
         self.frame.guard = outer;
     }
 
-    /// Records `...`, which only functions that take it have.
+    /// Records a use of `...`, which is an error in a function that does not take it.
     pub(super) fn record_varargs(&mut self, position: Position) {
         let function = self.script.functions.get(self.frame.function);
         if !function.is_some_and(|function| function.is_variadic) {
@@ -396,7 +396,7 @@ impl Builder {
         }
     }
 
-    /// Begins a loop whose condition or iterator is not converted yet.
+    /// Begins a loop; its condition may not be converted yet.
     pub(super) fn begin_loop(&mut self, position: Position, kind: LoopKind) -> LoopId {
         let id = self.script.loops.push(Loop {
             position,
@@ -432,7 +432,7 @@ impl Builder {
         self.frame.guard = guard;
     }
 
-    /// Begins the block that runs if a condition is true, within an outer one.
+    /// Begins a block that runs if a condition is true, within a block with the condition `outer`.
     pub(super) fn enter_guard(&mut self, guard: ExprId, outer: Option<ExprId>) {
         if let Some(outer) = outer {
             self.script.outer_guards.insert(guard, outer);
@@ -457,14 +457,14 @@ impl Builder {
         self.record_end();
     }
 
-    /// Records that the current statement leaves this number of loops.
+    /// Records that the current statement exits this number of loops.
     fn record_exit(&mut self, count: usize) {
         let mut guard = self.frame.guard;
         for id in self.frame.loops.iter().rev().take(count) {
             if let Some(left) = self.script.loops.get_mut(*id) {
                 left.exits.push(guard);
             }
-            // The inner loop may end before it gets to the statement.
+            // The inner loop may end before it reaches the statement.
             guard = guard.or(Some(self.script.unknown));
         }
     }

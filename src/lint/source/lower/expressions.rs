@@ -67,7 +67,7 @@ impl Lowering<'_> {
         self.source.get(start.bytes()..end.bytes()).unwrap_or_default().to_owned()
     }
 
-    /// Converts the right operand of `and` or `or`, which is only evaluated at some values of the left one.
+    /// Converts the right operand of `and` or `or`, which is evaluated only for some values of the left one.
     fn conditional(&mut self, left: ExprId, right: &Expression, is_or: bool) -> ExprId {
         let outer = mem::take(&mut self.statements);
         let guard = self.builder.guard();
@@ -103,7 +103,7 @@ impl Lowering<'_> {
         })
     }
 
-    /// Converts a name that is written in place of a string: `{name = …}`, `a.name`, `a:name()`.
+    /// Converts a name that stands for a string: `{name = …}`, `a.name`, `a:name()`.
     pub(super) fn key(&mut self, name: &TokenReference) -> ExprId {
         self.builder.add(Expr::String(word(name)), position(name))
     }

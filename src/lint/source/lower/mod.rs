@@ -1,6 +1,6 @@
-//! Tree of `full_moon` → [`Script`].
+//! Conversion of the tree of `full_moon` to a [`Script`].
 //!
-//! [`Builder`] keeps scopes, loops and the order of statements; this file converts statements, `expressions` the expressions.
+//! [`Builder`] tracks scopes, loops and the order of statements. This file converts statements, and `expressions` converts expressions.
 
 mod builder;
 mod expressions;
@@ -17,14 +17,14 @@ use crate::lua::Position;
 /// Converts the tree of a source.
 ///
 /// # Errors
-/// Position and message of the first error that the parser doesn't find.
+/// Returns the position and message of the first error that the parser does not detect.
 pub(crate) fn lower(block: &Block, source: &str) -> Result<Script, (Position, &'static str)> {
     let mut lowering = Lowering { source, builder: Builder::default(), statements: Vec::new() };
     let body = lowering.block(block);
     lowering.builder.finish(body)
 }
 
-/// Position of a token. `full_moon` takes time that grows exponentially with the depth of a tree to find where the tree begins.
+/// Position of a token. `full_moon` takes time exponential in the depth of a tree to find the position of the tree.
 fn position(token: &TokenReference) -> Position {
     token.token().start_position().into()
 }
@@ -37,7 +37,7 @@ fn word(token: &TokenReference) -> String {
 /// Conversion in progress.
 #[derive(Debug)]
 struct Lowering<'s> {
-    /// Source; numbers in the tree may differ from it.
+    /// Original source; numbers in the tree may differ from it.
     source: &'s str,
     builder: Builder,
     /// Statements of the current block so far.
@@ -45,7 +45,7 @@ struct Lowering<'s> {
 }
 
 impl Lowering<'_> {
-    /// Converts a block in a scope of its own.
+    /// Converts a block in its own scope.
     fn block(&mut self, block: &Block) -> Vec<Statement> {
         self.builder.push_scope();
         let outer = mem::take(&mut self.statements);
@@ -138,7 +138,7 @@ impl Lowering<'_> {
                 let id = self
                     .builder
                     .begin_loop(position(repeat.repeat_token()), LoopKind::Repeat(self.builder.unknown()));
-                // The condition sees the variables of the body.
+                // The variables of the body are in scope in the condition.
                 self.builder.push_scope();
                 let outer = mem::take(&mut self.statements);
                 self.statements_of(repeat.block());
@@ -167,7 +167,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Iterator of a `for` loop; `in next, table` is like `in next(table)`.
+    /// Iterator of a `for` loop; `in next, table` is treated like `in next(table)`.
     fn iterator(&mut self, iterators: &[ExprId]) -> ExprId {
         match *iterators {
             [next, table, ..] => {
@@ -179,7 +179,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Converts a `for` loop whose variables get parts of the value of `source`.
+    /// Converts a `for` loop whose variables are set to parts of the value of `source`.
     fn for_loop<'a>(
         &mut self,
         keyword: &TokenReference,

@@ -9,13 +9,13 @@ const MAX_ROWS = 500;
 const DAY = 86400;
 const state = {
   clockOffset: -Infinity, // exporter clock minus browser clock, seconds
-  target: '', // name of the only target that is shown; empty for all
+  target: '', // name of the target to show; empty for all
   script: '', // name, label or SHA1 of the script whose page is shown; empty for none
   targets: { q: '', level: '', offset: 0, limit: PAGE_ROWS },
   scripts: { q: '', offset: 0, limit: PAGE_ROWS, sort: 'total', order: 'desc' },
   slow: { offset: 0, limit: 20 },
   incidents: { offset: 0, limit: 20 },
-  open: new Set(), // rows that are unfolded on a narrow screen
+  open: new Set(), // rows that are expanded on a narrow screen
   banners: new Map(), // target → banner of its blockage
   blockages: undefined, // states of the blocked targets, and what they run
   stale: false, // true if the targets could not be fetched recently
@@ -23,7 +23,7 @@ const state = {
 
 // ---- URL -----------------------------------------------------------------------------------------------------------
 
-/** Parameters of the URL: where each is kept, and its default. */
+/** URL parameters: where each value is stored, and its default. */
 const PARAMETERS = {
   target: [state, 'target', ''], script: [state, 'script', ''], targets: [state.targets, 'q', ''], level: [state.targets, 'level', ''],
   scripts: [state.scripts, 'q', ''], sort: [state.scripts, 'sort', 'total'], order: [state.scripts, 'order', 'desc'],
@@ -40,7 +40,7 @@ function readUrl() {
   }
   for (const list of ['targets', 'scripts', 'slow', 'incidents']) state[list].offset = 0;
 }
-/** Relative URL of the page with these changes of the parameters. */
+/** Relative URL of the page with these parameters changed. */
 function urlWith(changes) {
   const parameters = new URLSearchParams();
   for (const [name, [object, key, initial]] of Object.entries(PARAMETERS)) {
@@ -50,13 +50,13 @@ function urlWith(changes) {
   const query = parameters.toString();
   return query ? `?${query}` : location.pathname;
 }
-/** Changes parameters and the URL; `push` adds an entry to the history of the browser. */
+/** Changes parameters and the URL; `push` adds an entry to the browser's history. */
 function navigate(changes, push) {
   const url = urlWith(changes);
   if (push) history.pushState(null, '', url); else history.replaceState(null, '', url);
   for (const [name, value] of Object.entries(changes)) PARAMETERS[name][0][PARAMETERS[name][1]] = value;
 }
-/** Shows what the URL says. */
+/** Applies the parameters of the URL to the page. */
 function applyUrl() {
   byId('targets-search').value = state.targets.q;
   byId('scripts-search').value = state.scripts.q;
@@ -94,7 +94,7 @@ const escapeCharacter = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
 /** Escapes invisible characters and those that change the direction of text. */
 const visible = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}\p{DI}]/gu, escapeCharacter);
 
-/** Formats a duration in its two largest units. Truncates, so that a unit is never full ("60 s"). */
+/** Formats a duration in its two largest units. Truncates so that a unit never overflows ("60 s"). */
 function formatDuration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
   const micros = Math.round(seconds * 1e6);
@@ -123,7 +123,7 @@ function formatTimer(seconds) {
 const now = () => Date.now() / 1000 + state.clockOffset;
 const formatCount = (n) => n.toLocaleString('en');
 const plural = (n, one, other) => `${formatCount(n)} ${n === 1 ? one : other}`;
-/** Time with date and time zone. */
+/** Formats a time, with date and time zone. */
 function formatTime(unix) {
   const date = new Date(unix * 1000);
   const isToday = new Date(now() * 1000).toDateString() === date.toDateString();
@@ -134,7 +134,7 @@ function formatAge(unix) {
   const seconds = Math.max(0, Math.floor(now() - unix));
   return seconds < 1 ? 'now' : `${formatDuration(seconds)} ago`;
 }
-/** Time of an event: its age, which counts, and the time itself on hover. */
+/** Creates an element with the age of an event, which is updated; hovering shows the time itself. */
 function ageElement(unix, suffix = ' ago') {
   const date = new Date(unix * 1000);
   return element('time', { datetime: date.toISOString(), title: date.toLocaleString(undefined, { dateStyle: 'full', timeStyle: 'long' }), 'data-age': unix, 'data-suffix': suffix }, ageText(unix, suffix));
@@ -156,7 +156,7 @@ function initialize(node, attributes, children) {
   for (const child of children) if (child !== null && child !== undefined) node.append(child);
   return node;
 }
-/** Creates an element for untrusted text, isolated from the direction of the text around it. */
+/** Creates an element for untrusted text, isolated from the direction of the surrounding text. */
 const untrusted = (text, name = 'bdi', attributes = {}) => element(name, { dir: 'auto', ...attributes }, visible(text));
 
 /** Replaces the children of a container; the focus stays on the element with the same data-key. */
@@ -171,7 +171,7 @@ function update(container, ...children) {
   const isSame = next.length === container.childNodes.length && next.every((node, index) => node.isEqualNode(container.childNodes[index]));
   if (!isSame) replaceChildren(container, next);
 }
-/** Replaces a table if its data has changed. Tables have event listeners, which a comparison of nodes would miss; ages count by themselves. */
+/** Replaces a table if its data has changed. Comparing nodes would miss the event listeners; ages are updated separately. */
 const renderedKeys = {};
 function updateTable(id, data, ...children) {
   const key = JSON.stringify({ ...data, now: 0, open: [...state.open], view: urlWith({}) });
@@ -187,7 +187,7 @@ function table(title, headers, rows) {
     element('thead', { role: 'rowgroup' }, element('tr', { role: 'row' }, ...headers)),
     element('tbody', { role: 'rowgroup' }, ...rows));
 }
-/** Row that is folded on a narrow screen to its name and the cells of class `key`. */
+/** Creates a row that is collapsed on narrow screens to its name and the cells of class `key`. */
 function foldedRow(key, name, ...cells) {
   const row = element('tr', { role: 'row', class: state.open.has(key) ? 'open' : null });
   const toggle = () => {
@@ -222,7 +222,7 @@ const MAX_BANNERS = 10;
 const RUNBOOK = 'https://github.com/redis-script-exporter/redis-script-exporter/blob/main/docs/runbooks.md#redisscriptrunning';
 
 const kindText = ({ kind }) => (kind === 'module' ? 'module command' : kind);
-/** Name of a target, with its address if that is not the name. */
+/** Name of a target, followed by its address if the two differ. */
 const nameAndAddress = ({ target, address }) => (target === address ? visible(target) : `${visible(target)} (${visible(address)})`);
 function blockedTitle(row) {
   const { blocked } = row;
@@ -248,7 +248,7 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = 'Copy'; }, 2000);
 }
 
-/** Command lines for a shell, each with a button that copies it. */
+/** Shell command lines, each with a copy button. */
 function commandLines(target, commands) {
   return commands.map(({ command, shell }) => {
     const button = element('button', { type: 'button', class: 'copy', 'data-key': `copy ${target} ${command}`, 'aria-label': `Copy the command for ${visible(command)} on ${visible(target)}` }, 'Copy');
@@ -266,8 +266,8 @@ function banner(row) {
     if (blocked.sha1) running.append(' ', untrusted(blocked.sha1, 'span', { class: 'muted mono' }));
   } else if (blocked.busy) {
     running.append(`The server does not report which ${kindText(blocked)} is running.`);
-    if (blocked.kind !== 'module' && blocked.log_file) running.append(' Its log file has not named it yet.');
-    else if (blocked.kind !== 'module') running.append(' With ', element('code', { class: 'flag' }, '--redis.log-file'), ' this page names it.');
+    if (blocked.kind !== 'module' && blocked.log_file) running.append(' The name has not appeared in its log file yet.');
+    else if (blocked.kind !== 'module') running.append(' Set ', element('code', { class: 'flag' }, '--redis.log-file'), ' to show its name here.');
   } else {
     running.append('The running command is not known yet.');
   }
@@ -283,15 +283,15 @@ function banner(row) {
     element('p', {}, visible(blocked.advice), ' ', element('a', { href: RUNBOOK, rel: 'noopener noreferrer' }, 'Runbook')));
 }
 
-/** What the guard has done since the blockage began, or what it will do. */
+/** Describes what the guard has done since the blockage began, or what it will do. */
 function guardLine({ guard, blocked }) {
   if (!guard) return null;
   const action = guard.actions.find(({ at }) => at >= blocked.since);
   if (action) {
     const detail = action.detail ? [': ', untrusted(action.detail)] : [];
     // The advice below says what to do about a script that has written.
-    const text = action.outcome === 'unkillable' ? 'The guard could not kill the script: it has written' : action.text.charAt(0).toUpperCase() + action.text.slice(1);
-    return element('p', {}, element('strong', {}, visible(text), ...detail, '.'), ` It had run for at least ${formatDuration(action.seconds)} then (${formatTime(action.at)}).`);
+    const text = action.outcome === 'unkillable' ? 'The guard could not kill the script: it has already written data' : action.text.charAt(0).toUpperCase() + action.text.slice(1);
+    return element('p', {}, element('strong', {}, visible(text), ...detail, '.'), ` At that time (${formatTime(action.at)}), it had run for at least ${formatDuration(action.seconds)}.`);
   }
   const after = `a script or function once it has run for ${formatDuration(guard.kill_after)}, if its rules permit.`;
   if (guard.mode !== 'kill') return element('p', {}, `The guard only reports (dry-run): it would kill ${after}`);
@@ -324,7 +324,7 @@ function renderBlocked(response) {
   const isSame = nodes.length === container.children.length && omitted <= 0 && nodes.every((node, index) => container.children[index] === node);
   if (!isSame) replaceChildren(container, nodes);
   state.banners = banners;
-  // The list of incidents shows the same: it is not left to its own interval.
+  // The list of incidents shows the same blockages, so it is refreshed now instead of at its own interval.
   const blockages = JSON.stringify(rows.map((row) => [row.target, row.state, row.blocked.name]));
   if (state.blockages !== undefined && state.blockages !== blockages) refresh('incidents');
   state.blockages = blockages;
@@ -357,9 +357,9 @@ function setTab(text, icon) {
 
 // ---- problems ------------------------------------------------------------------------------------------------------
 
-const FIX_NOTE = 'If the reply is NOPERM, log in as a user that may run the command (--user). Changes are lost with a restart of the server, unless CONFIG REWRITE writes them to its configuration file, or ACL SAVE users to its ACL file.';
+const FIX_NOTE = 'If the reply is NOPERM, log in as a user that may run the command (--user). Changes are lost when the server restarts, unless CONFIG REWRITE writes them to its configuration file, or ACL SAVE writes the users to its ACL file.';
 
-/** Names the target of a command that is meant for several. */
+/** Names the first target, for a command that applies to several. */
 const onFirst = (targets, names) => (targets > 1 ? [' on ', untrusted(names[0]), ', and likewise on the others'] : []);
 
 function renderProblems({ summary }) {
@@ -372,7 +372,7 @@ function renderProblems({ summary }) {
     ...commandLines(names[0], commands),
     test ? element('span', { class: 'fix' }, ' To see its state', ...onFirst(targets, names), ', run:') : null,
     ...commandLines(names[0], test ? [test] : []))));
-  if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the column Problems of the targets.`));
+  if (omitted) items.push(element('li', {}, `${plural(omitted, 'more problem', 'more problems')}; see the Problems column of the targets.`));
   if (problems.some(({ commands }) => commands.length)) items.push(element('li', { class: 'muted' }, FIX_NOTE));
   byId('problems-panel').hidden = items.length === 0;
   updateTable('problems', { problems, omitted, ofExporter }, ...items);
@@ -421,7 +421,7 @@ function renderLevels({ summary }) {
 function renderTargets(response) {
   renderLevels(response);
   const headers = [headerCell('Target'), headerCell('State'), headerCell('Server'), headerCell('Slow calls', { class: 'number' }), headerCell('Last blockage'), headerCell('Problems')];
-  const none = state.target ? 'There is no target of this name now.' : 'No target matches the search.';
+  const none = state.target ? 'There is currently no target with this name.' : 'No target matches the search.';
   const body = response.targets.length
     ? table('Targets', headers, response.targets.map(targetRow))
     : element('p', { class: 'empty' }, response.summary.targets ? none : 'There are no targets yet.');
@@ -442,7 +442,7 @@ const KINDS = {
 };
 const ENDS = { killed: 'killed', finished: 'finished', connection_lost: 'connection lost' };
 const MAX_TIMELINES = 10;
-/** What the guard did about a script, by outcome. */
+/** Actions of the guard against a script, by outcome. */
 const GUARD = {
   killed: 'killed it', killed_again: 'killed it', killed_next: 'killed it, or the one after it', unkillable: 'could not kill it: it had written', from_master: 'could not kill it: it came from the master',
   not_busy: 'did nothing: it ended before the kill', other_kind: 'did nothing: it ended before the kill', not_permitted: 'could not kill it: permission missing', error: 'could not kill it: the server returned an error',
@@ -509,12 +509,12 @@ function renderIncidents(response) {
   const headers = [headerCell('Began'), headerCell('Duration', { class: 'number' }), headerCell('Script'), headerCell('Target'), headerCell('Caller'), headerCell('End'), headerCell('Refused clients', { class: 'number' })];
   const hidden = response.total - rows.length;
   const showMore = () => { state.incidents.limit = Math.min(MAX_ROWS, state.incidents.limit * 4); refresh('incidents'); };
-  const notes = [omitted ? `${plural(omitted, 'more target', 'more targets')} with incidents; see the list.` : '', response.dropped ? `${plural(response.dropped, 'short incident', 'short incidents')} omitted to limit the memory.` : ''].filter(Boolean).join(' ');
+  const notes = [omitted ? `${plural(omitted, 'more target', 'more targets')} with incidents; see the list.` : '', response.dropped ? `${plural(response.dropped, 'short incident', 'short incidents')} omitted to limit memory use.` : ''].filter(Boolean).join(' ');
   const content = response.incidents.length
     ? [element('div', { class: 'timelines' }, ...shown.map(([target, list]) => timeline(target, list, end)), axis),
       notes ? element('p', { class: 'muted' }, notes) : null, table('Incidents', headers, rows.map(incidentRow)),
       hidden > 0 && rows.length < MAX_ROWS ? element('div', { class: 'pager' }, element('button', { type: 'button', 'data-key': 'more incidents', onclick: showMore }, `Show more of ${formatCount(response.total)}`)) : null]
-    : [element('p', { class: 'empty' }, `${noIncidents()}, as far as this exporter has observed them.`)];
+    : [element('p', { class: 'empty' }, `${noIncidents()}, as far as this exporter has observed.`)];
   // Bars move by less than one of 960 steps within a minute.
   updateTable('incidents', { ...response, minute: Math.floor(end / 60) }, ...content);
 }
@@ -538,11 +538,11 @@ function sortableHeader([key, text]) {
     element('button', { type: 'button', onclick: sort, 'data-key': `sort ${key}` }, text));
 }
 
-/** Class of a bar: the severity that its longest calls can have. */
+/** Class of a bar: the severity of the longest calls that it can contain. */
 const barClass = (le, { warning, critical }) => (le === null || le > critical ? 'critical' : le > warning ? 'warning' : null);
 const boundText = (le) => (le === null ? 'longer' : `≤ ${formatDuration(le)}`);
 
-/** Draws a histogram of calls by duration, with a logarithmic scale of calls, and the bounds of the first and the last bar. */
+/** Draws a histogram of calls by duration, with a logarithmic scale for the number of calls and the bounds of the first and last bars. */
 function chart(row) {
   const barWidth = 6;
   const used = row.buckets.flatMap(({ calls }, index) => (calls ? [index] : []));
@@ -575,7 +575,7 @@ function durations(row) {
     element('p', { class: 'muted' }, `Yellow: longer than ${formatDuration(row.thresholds.warning)} (--slow.warning). Red: longer than ${formatDuration(row.thresholds.critical)} (--slow.critical).`));
 }
 
-/** Draws the latest slow calls of a script: time, and duration on a logarithmic scale, with the thresholds. */
+/** Draws the latest slow calls of a script over time, with duration on a logarithmic scale and the thresholds. */
 function trend(row, calls) {
   if (!calls.length) return element('p', { class: 'muted' }, 'No recent slow calls.');
   const { warning, critical } = row.thresholds;
@@ -586,7 +586,7 @@ function trend(row, calls) {
   const [from, to] = [Math.min(...times), Math.max(...times)];
   const x = (unix) => (to > from ? 90 + (600 * (unix - from)) / (to - from) : 390);
   const y = (duration) => 130 - (120 * (Math.log10(duration) - low)) / (high - low);
-  // The label of the lower threshold is below its line, that of the higher one above.
+  // The label of the lower threshold is below its line, that of the higher one is above it.
   const longest = Math.max(...seconds);
   const line = (duration, style) => [svgElement('line', { x1: 80, y1: y(duration), x2: 700, y2: y(duration), class: style }),
     svgElement('text', { x: 76, y: y(duration) + (style === 'warning' ? 12 : -2), 'text-anchor': 'end' }, formatDuration(duration))];
@@ -595,7 +595,7 @@ function trend(row, calls) {
   return element('div', { class: 'trend' },
     svgElement('svg', { viewBox: '0 0 720 140', role: 'img', 'aria-label': `Latest ${plural(calls.length, 'slow call', 'slow calls')}: ${formatDuration(Math.min(...seconds))} to ${formatDuration(Math.max(...seconds))}` },
       ...line(warning, 'warning'), ...(critical > warning ? line(critical, 'critical') : []),
-      // The longest call, unless its label would cover that of a threshold.
+      // Label of the longest call, unless it would overlap that of a threshold.
       ...(Math.min(Math.abs(y(longest) - y(warning)), Math.abs(y(longest) - y(critical))) > 26 ? [svgElement('text', { x: 76, y: y(longest) + 4, 'text-anchor': 'end' }, formatDuration(longest))] : []), ...points),
     element('div', { class: 'ticks' }, element('span', {}, formatTime(from)), to > from ? element('span', {}, formatTime(to)) : null));
 }
@@ -605,7 +605,7 @@ function callerItem({ client, client_name: name, calls_at_least: min, calls_at_m
     `: ${min === max ? plural(min, 'call', 'calls') : `${formatCount(min)} to ${formatCount(max)} calls`}`);
 }
 
-/** Findings of the linter. */
+/** Linter findings. */
 function lintFindings(findings) {
   if (!findings.length) return element('p', { class: 'muted' }, 'No lint findings.');
   return element('ul', {}, ...findings.map(({ line, severity, rule, message }) => element('li', {}, element('span', { class: `chip severity ${severity === 'error' ? 'critical' : 'warning'}` }, severity), ` Line ${line}: `, visible(message), ' ', element('span', { class: 'muted mono' }, rule))));
@@ -616,7 +616,7 @@ function renderScript(response, calls) {
   byId('script-title').textContent = `Script ${visible(response.scripts[0]?.name ?? state.script)}`;
   const row = response.scripts[0];
   if (!row) {
-    updateTable('script', { script: state.script }, element('p', { class: 'empty' }, 'No call of this script was in the slow log since the exporter started.'));
+    updateTable('script', { script: state.script }, element('p', { class: 'empty' }, 'No call to this script has been in the slow log since the exporter started.'));
     return;
   }
   const list = element('dl', {});
@@ -661,7 +661,7 @@ function renderScripts(response) {
   if (state.script) { renderScript(response, latest.slow?.calls ?? []); return; }
   const body = response.scripts.length
     ? table('Scripts', [...SORTABLE_COLUMNS.map(sortableHeader), headerCell('Durations')], response.scripts.map(scriptRow))
-    : element('p', { class: 'empty' }, state.scripts.q ? 'No script matches the search.' : 'No script calls in the slow log since the exporter started.');
+    : element('p', { class: 'empty' }, state.scripts.q ? 'No script matches the search.' : 'No script calls have been in the slow log since the exporter started.');
   updateTable('scripts', response, body, pager(response, 'scripts'));
 }
 
@@ -714,7 +714,7 @@ const render = {
   },
   incidents: renderIncidents,
 };
-/** True if the list is not limited to some targets, or begins with another page. */
+/** True if the list is not filtered and starts at its first page. */
 const isWhole = (list) => !state.target && !state[list].q && !state[list].level && state[list].offset === 0;
 const requestNumbers = { targets: 0, scripts: 0, slow: 0, incidents: 0 };
 const failures = { targets: 0, scripts: 0, slow: 0, incidents: 0 }; // consecutive failures
@@ -722,7 +722,7 @@ const STALE_AFTER = 15; // seconds without a response; a hidden page polls less 
 let lastSuccess = Date.now() / 1000; // time of the latest response with targets, on the browser's clock
 let lastError = '';
 
-/** Shows a message if the data is stale, and hides the headline, which would state something unknown. */
+/** Shows a message if the data is stale, and hides the headline, which may no longer be true. */
 function renderStale() {
   state.stale = failures.targets > 1 || (!document.hidden && Date.now() / 1000 - lastSuccess > STALE_AFTER);
   const isFailing = state.stale || Object.values(failures).some((count) => count > 1);
@@ -745,7 +745,7 @@ async function fetchList(list, query) {
   return body;
 }
 
-/** Parameters of the request for a list. */
+/** Query parameters of the request for a list. */
 function queryOf(list) {
   const { target, script } = state;
   if (list === 'incidents') return { target, script, limit: MAX_ROWS };
@@ -754,7 +754,7 @@ function queryOf(list) {
   return { ...state[list], target };
 }
 
-/** Fetches and renders a list. Drops the response if a newer request was started meanwhile. */
+/** Fetches and renders a list. Drops the response if a newer request has been started in the meantime. */
 async function refresh(list) {
   const number = ++requestNumbers[list];
   try {
@@ -762,7 +762,7 @@ async function refresh(list) {
     // Blocked targets must be shown whichever part of the list is selected.
     const firstPage = list === 'targets' && !isWhole(list) ? await fetchList('targets', { limit: PAGE_ROWS }) : null;
     if (number !== requestNumbers[list]) return;
-    // A response from the browser's cache has the time of its first delivery; the maximum is the right offset.
+    // A response from the browser's cache contains the time of its first delivery, so the maximum is the correct offset.
     state.clockOffset = Math.max(state.clockOffset, response.now - Date.now() / 1000);
     latest[list] = response;
     failures[list] = 0;
