@@ -1,6 +1,6 @@
 //! Incidents of a target in bounded memory: ended blockages, and periods in which it was unreachable or denied access.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,10 +213,8 @@ impl OutcomeCounts {
 pub(crate) struct Incidents {
     /// Ended incidents in order of their ends, oldest first; at most [`MAX_INCIDENTS`].
     ended: Arc<VecDeque<Incident>>,
-    /// Number of incidents dropped to limit memory use.
-    dropped: u64,
-    /// End of the most recently dropped incident.
-    dropped_at: Unix,
+    /// Number of incidents dropped to limit memory use, by the hour of their end; only hours of the last [`KEPT`].
+    dropped: BTreeMap<u64, u64>,
     /// Number of incidents, counted from the latest, that have no known outcome yet.
     open: usize,
     /// Server counters before these incidents; `None` before the server's first INFO.
@@ -227,15 +225,25 @@ pub(crate) struct Incidents {
     revision: u64,
 }
 
+/// Hour of an instant, counted from the Unix epoch.
+fn hour(at: Unix) -> u64 {
+    at.as_secs() / 3600
+}
+
+/// First hour that lies within [`KEPT`] before `now`.
+fn first_hour(now: Unix) -> u64 {
+    hour(now - KEPT).saturating_add(1)
+}
+
 impl Incidents {
     /// Ended incidents in order of their ends, oldest first.
     pub(crate) fn ended(&self) -> &Arc<VecDeque<Incident>> {
         &self.ended
     }
 
-    /// Number of incidents dropped to limit memory use; 0 if the most recently dropped one ended more than 24 hours ago.
+    /// Number of incidents that ended in the last [`KEPT`], in whole hours, and were dropped to limit memory use.
     pub(crate) fn dropped(&self, now: Unix) -> u64 {
-        if now.since(self.dropped_at) < KEPT { self.dropped } else { 0 }
+        self.dropped.range(first_hour(now)..).map(|(_, count)| count).sum()
     }
 
     /// Number of changes.
@@ -265,8 +273,8 @@ impl Incidents {
         if ended.len() >= MAX_INCIDENTS {
             let shortest = ended.iter().take(OLDEST).enumerate().min_by_key(|(_, one)| one.lasted);
             if let Some(dropped) = shortest.map(|(index, _)| index).and_then(|index| ended.remove(index)) {
-                self.dropped = self.dropped.saturating_add(1);
-                self.dropped_at = dropped.ended();
+                self.dropped = self.dropped.split_off(&first_hour(now));
+                *self.dropped.entry(hour(dropped.ended())).or_default() += 1;
             }
         }
         ended.push_back(incident);
@@ -410,17 +418,30 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_keeps_the_longest_and_the_latest() {
         let mut incidents = Incidents::default();
-        incidents.push(incident(IncidentKind::Script, 1000, 300));
+        incidents.push(incident(IncidentKind::Script, 1_000_000, 300));
         for n in 0..500 {
-            incidents.push(incident(IncidentKind::Command, 2000 + 10 * n, 1));
+            incidents.push(incident(IncidentKind::Command, 1_001_000 + 10 * n, 1));
         }
         let ended = incidents.ended();
         assert_eq!(ended.len(), MAX_INCIDENTS);
         assert_eq!(ended.iter().filter(|one| one.lasted.as_secs() == 300).count(), 1);
-        assert_eq!(ended.back().unwrap().began.as_secs(), 2000 + 10 * 499);
-        let now = Unix::from_epoch(Duration::from_secs(8000));
+        assert_eq!(ended.back().unwrap().began.as_secs(), 1_001_000 + 10 * 499);
+        let now = Unix::from_epoch(Duration::from_secs(1_007_000));
         assert_eq!(incidents.dropped(now), 501 - 32);
         assert_eq!(incidents.dropped(now + KEPT + Duration::from_secs(1)), 0);
+    }
+
+    #[test]
+    fn the_number_of_dropped_incidents_is_that_of_the_last_day() {
+        let mut incidents = Incidents::default();
+        let minutes = 7 * 24 * 60;
+        for minute in 0..minutes {
+            incidents.push(incident(IncidentKind::Script, 1_000_000 + 60 * minute, 1));
+        }
+        let now = Unix::from_epoch(Duration::from_secs(1_000_000 + 60 * minutes));
+        let dropped = incidents.dropped(now);
+        assert!((23 * 60 - 32..=24 * 60 - 32).contains(&dropped), "{dropped}");
+        assert!(incidents.dropped.len() <= 25);
     }
 
     #[test]
