@@ -3,7 +3,8 @@
 //! To add a field, add a variant to [`InfoField`] and a row to [`INFO_FIELDS`].
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::reply::bounded;
@@ -142,7 +143,7 @@ impl Info {
         // For valid UTF-8, the lossy conversion is several times slower.
         let text = std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
         let mut sections = HashSet::new();
-        let mut fields = BTreeMap::new();
+        let mut fields = HashMap::new();
         let mut has_subcommands = false;
         for line in lines(&text) {
             if let Some(section) = line.strip_prefix('#') {
@@ -283,8 +284,12 @@ fn is_used(name: &str) -> bool {
             | "server_mode"
             | "server_name"
     ) || matches!(name, "server_time_usec" | "uptime_in_seconds" | "valkey_version")
-        || INFO_FIELDS.iter().any(|(_, names)| names.contains(&name))
+        || INFO_NAMES.contains(name)
 }
+
+/// All names in [`INFO_FIELDS`].
+static INFO_NAMES: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| INFO_FIELDS.iter().flat_map(|(_, names)| *names).copied().collect());
 
 /// Returns the lines of a text without their `\n`. INFO has hundreds of lines, and `str::lines`, which searches for characters, is
 /// several times slower.
