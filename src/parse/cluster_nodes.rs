@@ -49,7 +49,8 @@ impl ClusterNodes {
         if lines == 0 { Err(Malformed::new("a list of cluster nodes")) } else { Ok(cluster) }
     }
 
-    /// Parses `id address flags master ping-sent pong-received epoch link-state slot…`; returns `None` for any other form.
+    /// Parses `id address flags master ping-sent pong-received epoch link-state slot…`; returns `None` for any other form, and for
+    /// a second node that replied.
     fn line(&mut self, line: &str) -> Option<()> {
         let mut fields = line.split(' ');
         let (id, address, flags) = (fields.next()?, fields.next()?, fields.next()?);
@@ -61,8 +62,8 @@ impl ClusterNodes {
         }
         let has = |flag| flags.split(',').any(|one| one == flag);
         let myself = has("myself");
-        if myself {
-            self.myself = Some(id.to_owned());
+        if myself && self.myself.replace(id.to_owned()).is_some() {
+            return None;
         }
         self.has_slots |= slots;
         // A node's id is temporary during its handshake, which may also fail.
@@ -209,7 +210,9 @@ mod tests {
             f 10.0.0.3:70000@17000 slave a 0 0 0 connected\n";
         let cluster = parse(text).unwrap();
         assert_eq!(addresses(&cluster), ["fd00::1:7000", "10.0.0.1:7000", "10.0.0.2:7000"]);
-        for text in [&b""[..], b"OK", b"a b", b"- 1.1.1.1:1@1 master - 0 0 0 connected", b"\n\n"] {
+        let two_that_replied = b"a :1@1 myself - 0 0 0 connected\nb :2@2 myself - 0 0 0 connected";
+        let invalid = b"- 1.1.1.1:1@1 master - 0 0 0 connected";
+        for text in [&b""[..], b"OK", b"a b", invalid, two_that_replied, b"\n\n"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
         assert!(ClusterNodes::parse(Value::Int(1)).is_err());

@@ -119,8 +119,7 @@ impl Connections {
         Some(state)
     }
 
-    /// Records the body of the connection's response. If outdated bodies exceed their limit, evicts the connections that
-    /// hold the oldest ones.
+    /// Records the body of the connection's response. If outdated bodies exceed their limit, evicts connections that hold them.
     fn set_body(&self, state: &ConnectionState, new: BodyId) {
         if let Phase::Responding { body, .. } = &mut *state.phase() {
             *body = Some(new);
@@ -175,21 +174,22 @@ impl Table {
         }
     }
 
-    /// Evicts the connections that hold the oldest outdated bodies until the rest fit within the limit.
+    /// Evicts connections that hold outdated bodies until the rest fit within the limit. The bodies whose connections made
+    /// progress most recently are kept, so that a client that reads its response receives all of it, whatever others request.
     fn evict_stale(&mut self) {
         let mut bodies: HashMap<usize, (Instant, usize, Vec<u64>)> = HashMap::new();
         for state in self.connections.values() {
-            if let Phase::Responding { since, body: Some(body), .. } = *state.phase()
+            if let Phase::Responding { progress, body: Some(body), .. } = *state.phase()
                 && !self.latest.contains(&Some(body))
             {
-                let (oldest, _, holders) =
-                    bodies.entry(body.address).or_insert((since, body.length, Vec::new()));
-                *oldest = since.min(*oldest);
+                let (latest, _, holders) =
+                    bodies.entry(body.address).or_insert((progress, body.length, Vec::new()));
+                *latest = progress.max(*latest);
                 holders.push(state.id);
             }
         }
         let mut bodies: Vec<_> = bodies.into_values().collect();
-        bodies.sort_unstable_by_key(|(since, ..)| std::cmp::Reverse(*since));
+        bodies.sort_unstable_by_key(|(progress, ..)| Reverse(*progress));
         let mut bytes = 0_usize;
         for (index, (_, length, holders)) in bodies.into_iter().enumerate() {
             bytes = bytes.saturating_add(length);
@@ -399,18 +399,19 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_hold_too_many_outdated_bodies_are_evicted_oldest_first() {
+    fn connections_that_hold_too_many_outdated_bodies_are_evicted_those_without_progress_first() {
         let start = Instant::now();
         let (connections, states) = full(start);
         for (index, state) in states.iter().enumerate().take(30) {
-            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            let since = at(start, u64::try_from(index).unwrap());
+            // The second client of the first body reads all the time.
+            responds(state, since, if index == 1 { at(start, 1000) } else { since });
             // Each body has 2 MiB and is shared by two clients.
             connections.set_body(state, BodyId { address: index / 2, length: 2 << 20, gzip: false });
         }
-        // The latest body, and 8 outdated ones of 16 MiB in total.
-        let kept: Vec<usize> = (12..30).collect();
+        // The latest body, the one that is read, and 7 other outdated ones; 16 MiB in total.
         let gone = evicted(&states);
-        assert_eq!(gone, (0..30).filter(|index| !kept.contains(index)).collect::<Vec<_>>());
+        assert_eq!(gone, (2..14).collect::<Vec<_>>());
     }
 
     #[test]
@@ -418,7 +419,8 @@ mod tests {
         let start = Instant::now();
         let (connections, states) = full(start);
         for (index, state) in states.iter().enumerate().take(10) {
-            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            let since = at(start, u64::try_from(index).unwrap());
+            responds(state, since, since);
             // Three generations of a body, each in two encodings.
             let (generation, gzip) = (index / 4, index % 2 == 1);
             connections
@@ -433,7 +435,8 @@ mod tests {
         let start = Instant::now();
         let (connections, states) = full(start);
         for (index, state) in states.iter().enumerate().take(5) {
-            responds(state, at(start, u64::try_from(index).unwrap()), start);
+            let since = at(start, u64::try_from(index).unwrap());
+            responds(state, since, since);
             connections.set_body(state, BodyId { address: index, length: 100 << 20, gzip: false });
         }
         assert_eq!(evicted(&states), [0, 1]);
