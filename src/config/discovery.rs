@@ -44,11 +44,6 @@ impl Discovery {
         if self.named { format!("{}/{endpoint}", self.name) } else { endpoint.to_string() }
     }
 
-    /// Returns the credentials, and the certificate files if TLS is used.
-    pub(super) fn secrets(&self) -> (&Credentials, Option<&TlsFiles>) {
-        (&self.credentials, self.tls())
-    }
-
     /// Returns the certificate files, if TLS is used.
     pub(crate) fn tls(&self) -> Option<&TlsFiles> {
         self.server.address.tls.then_some(&self.server.tls)

@@ -187,12 +187,15 @@ impl Config {
     /// where the exporter connects and with which password.
     pub(crate) fn warn_of_writable_files(&self) {
         let own = [&self.file, &self.web.config_file].into_iter().flatten().map(PathBuf::as_path);
-        let of_targets = self.targets.iter().map(|target| (&target.credentials, Some(&target.tls)));
+        // The servers that an entry discovers have the credentials and the guard of its template.
+        let targets: Vec<&TargetConfig> =
+            self.targets.iter().chain(self.discoveries.iter().map(|entry| &entry.server)).collect();
+        let of_targets = targets.iter().map(|target| (&target.credentials, Some(&target.tls)));
         let of_modules = self.modules.values().map(|module| (&module.credentials, module.tls.as_ref()));
-        let of_entries = self.discoveries.iter().map(Discovery::secrets);
+        let of_peers = self.discoveries.iter().map(|entry| (&entry.credentials, None));
         let of_guards =
-            self.targets.iter().filter_map(|target| Some((target.guard.as_ref()?.credentials(target), None)));
-        let all_secrets = of_targets.chain(of_modules).chain(of_entries).chain(of_guards);
+            targets.iter().filter_map(|target| Some((target.guard.as_ref()?.credentials(target), None)));
+        let all_secrets = of_targets.chain(of_modules).chain(of_peers).chain(of_guards);
         let secrets = all_secrets.flat_map(|(credentials, tls)| {
             let password = credentials.password.as_ref().and_then(|password| password.file());
             password.into_iter().chain(tls.and_then(TlsFiles::client_key))

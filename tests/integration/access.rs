@@ -43,14 +43,19 @@ fn files_that_every_user_may_change_are_named() {
     let file = |name: &str| folder.path().join(name);
     let (config, password, other) = (file("config.yml"), file("password"), file("other"));
     let (guard, alertmanager, token) = (file("guard"), file("alertmanager.yml"), file("token"));
-    for secret in [&password, &other, &guard, &token] {
+    let (server, peer, own_guard, module) = (file("server"), file("peer"), file("own-guard"), file("module"));
+    for secret in [&password, &other, &guard, &token, &server, &peer, &own_guard, &module] {
         fs::write(secret, PASSWORD).unwrap();
     }
     let entries = "alertmanagers: [{authorization: {credentials_file: token}, static_configs: [{targets: ['127.0.0.1:1']}]}]";
     fs::write(&alertmanager, entries).unwrap();
     let entry = |file: &str| format!("{{addr: '127.0.0.1:1', name: {file}, password_file: {file}}}");
-    fs::write(&config, format!("targets: [{}, {}]", entry("password"), entry("other"))).unwrap();
-    let named = [&config, &password, &guard, &alertmanager, &token];
+    let discovery = "{addr: '127.0.0.1:1', discover: sentinel, masters: [m], password_file: server, sentinel: \
+                     {password_file: peer}, guard: {kill_after: 10s, user: guard, password_file: own-guard}}";
+    let targets = format!("targets: [{}, {}, {discovery}]", entry("password"), entry("other"));
+    let modules = "modules: {m: {allow: ['127.0.0.1'], password_file: module}}";
+    fs::write(&config, format!("{targets}\n{modules}\n")).unwrap();
+    let named = [&config, &password, &guard, &alertmanager, &token, &server, &peer, &own_guard, &module];
     for file in named {
         fs::set_permissions(file, fs::Permissions::from_mode(0o602)).unwrap();
     }

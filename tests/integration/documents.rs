@@ -85,7 +85,6 @@ fn sources() -> BTreeMap<String, String> {
     sources
 }
 
-/// Each promise, in a table row or list item, names its tests, and these exist in the named files.
 #[test]
 fn log_lines_that_documents_search_for_exist() {
     let sources = sources();
@@ -101,6 +100,7 @@ fn log_lines_that_documents_search_for_exist() {
     }
 }
 
+/// Each promise, in a table row or list item, names its tests, and these exist in the named files.
 #[test]
 fn each_promise_names_tests_that_exist() {
     let sources = sources();
