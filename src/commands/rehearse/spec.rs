@@ -255,6 +255,7 @@ mod tests {
             ("s=string,value=7", "s (string, fixed text)"),
             ("gone=none", "gone (missing)"),
             ("user:*=hash", "user:* (hash, n keys, 1 element of 16 bytes)"),
+            ("user:*=hash,keys=1", "user:* (hash, 1 key, n elements of 16 bytes)"),
             ("user:*=hash,size=20", "user:* (hash, n keys, 20 elements of 16 bytes)"),
             ("user:*=hash,keys=3", "user:* (hash, 3 keys, n elements of 16 bytes)"),
             ("untyped", "untyped"),
