@@ -3,8 +3,15 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Interval between checks of a condition.
+/// Interval between checks of a condition; while waiting for it, the minimum interval.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// Maximum interval between checks while waiting.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+
+/// Fraction of the time waited by which a wait may be longer than necessary. Each check takes CPU time of the process that is
+/// observed.
+const EXCESS: u32 = 20;
 
 /// Checks repeatedly that a condition holds for `time`. Panics with `what` and the state when it first fails.
 #[track_caller]
@@ -40,7 +47,7 @@ pub fn eventually_or_tell<T, S: std::fmt::Display>(
             Ok(value) => return value,
             Err(state) => assert!(start.elapsed() < limit, "waited {limit:?} for {what}; last seen: {state}"),
         }
-        sleep(PAUSE);
+        sleep((start.elapsed() / EXCESS).clamp(PAUSE, MAX_PAUSE));
     }
 }
 
