@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::repository;
+use test_support::client::Client;
 use test_support::exporter::binary;
 use test_support::server::{Kind, Server, run_on};
 use test_support::tls::Certificates;
@@ -166,28 +167,54 @@ fn a_run_that_is_killed_unexpectedly_is_repeated() {
     assert!(report["notes"].to_string().contains(note), "{report:#}");
 }
 
+/// Databases in which another client writes a key during a rehearsal. The first two are those that the rehearsal uses.
+const DATABASES: [&str; 3] = ["0", "1", "3"];
+
+/// Writes the key `theirs` to each of [`DATABASES`].
+#[track_caller]
+fn write_keys(client: &mut Client) {
+    for database in DATABASES {
+        assert_eq!(client.call(&["SELECT", database]), Value::Okay);
+        assert_eq!(client.call(&["SET", "theirs", "1"]), Value::Okay);
+    }
+}
+
+/// Fails unless `theirs`, as written by [`write_keys`], is the only key of each of [`DATABASES`].
+#[track_caller]
+fn assert_only_theirs(client: &mut Client) {
+    let value = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+    for database in DATABASES {
+        assert_eq!(client.call(&["SELECT", database]), Value::Okay);
+        assert_eq!(client.call(&["KEYS", "*"]), Value::Array(vec![value("theirs")]), "database {database}");
+        assert_eq!(client.call(&["GET", "theirs"]), value("1"), "database {database}");
+    }
+}
+
+/// Another client writes keys while the rehearsal creates and removes its own.
 fn a_server_of_the_user_must_be_empty_and_stays_so(kind: Kind) {
     let server = Server::start(kind);
     let (_folder, path) =
         script("redis.call('SADD', KEYS[1], 'new')\nreturn redis.call('SMEMBERS', KEYS[1])");
     let url = server.url();
     let words = [path.to_str().unwrap(), "--redis.addr", &url, "--max-size", "1000"];
-    let rehearsed = rehearse(&words);
-    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
-    assert!(rehearsed.stdout.contains("data: key:1 (set"), "{}", rehearsed.stdout);
-    for database in ["0", "1"] {
-        let mut client = server.client();
-        client.call(&["SELECT", database]);
-        assert_eq!(client.call(&["DBSIZE"]), Value::Int(0));
-    }
-
+    let folder = TempDir::new().unwrap();
+    let process =
+        command(folder.path(), &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut client = server.client();
-    client.call(&["SELECT", "3"]);
-    client.call(&["SET", "mine", "1"]);
+    eventually(LIMIT, "keys of the rehearsal", || (client.call(&["DBSIZE"]) != Value::Int(0)).then_some(()));
+    write_keys(&mut client);
+    let output = process.wait_with_output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("data: key:1 (set"), "{stdout}");
+    let note = "3 keys are on the server that are not the rehearsal's";
+    assert!(stdout.contains(note), "{stdout}");
+    assert_only_theirs(&mut client);
+
     let refused = rehearse(&words);
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{}", refused.stderr);
-    assert!(refused.stderr.contains("the server has 1 keys"), "{}", refused.stderr);
-    assert_eq!(client.call(&["DBSIZE"]), Value::Int(1));
+    assert!(refused.stderr.contains("the server has 3 keys"), "{}", refused.stderr);
+    assert_only_theirs(&mut client);
 }
 
 #[test]
@@ -210,11 +237,12 @@ fn an_interrupt_leaves_nothing() {
 }
 
 fn an_interrupt_removes_the_keys_from_a_server_of_the_user(kind: Kind) {
-    for (body, signal) in [
-        // A script that reads, one that writes, so that each run gets a copy, and one that never ends.
-        ("return #redis.call('KEYS', '*')", Signal::SIGINT),
-        ("redis.call('SADD', KEYS[1], 'new') return redis.call('DBSIZE')", Signal::SIGTERM),
-        ("while true do end", Signal::SIGINT),
+    for (body, signal, has_others) in [
+        // A script that reads, one that writes, so that each run gets a copy, and one that never ends, during which no other
+        // client can write.
+        ("return #redis.call('KEYS', '*')", Signal::SIGINT, true),
+        ("redis.call('SADD', KEYS[1], 'new') return redis.call('DBSIZE')", Signal::SIGTERM, true),
+        ("while true do end", Signal::SIGINT, false),
     ] {
         let server = Server::builder(kind).config("lua-time-limit 200").start();
         let (_folder, path) = script(body);
@@ -236,14 +264,20 @@ fn an_interrupt_removes_the_keys_from_a_server_of_the_user(kind: Kind) {
         eventually(LIMIT, "keys of the rehearsal", || {
             (client.call(&["DBSIZE"]) != Value::Int(0)).then_some(())
         });
+        if has_others {
+            write_keys(&mut client);
+        }
         kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
         let output = process.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{body}: {stderr}");
         assert!(stderr.contains("were removed from the server"), "{body}: {stderr}");
+        if has_others {
+            assert_only_theirs(&mut client);
+        }
         for database in ["0", "1"] {
             client.call(&["SELECT", database]);
-            assert_eq!(client.call(&["DBSIZE"]), Value::Int(0), "{body}: database {database}");
+            assert_eq!(client.call(&["DBSIZE"]), Value::Int(i64::from(has_others)), "{body}: {database}");
         }
     }
 }

@@ -254,7 +254,7 @@ impl Rehearsal<'_> {
             if left > 0 {
                 report
                     .notes
-                    .push(format!("the script left {left} keys on the server, which are not deleted"));
+                    .push(format!("{left} keys are on the server that are not the rehearsal's; they were written by the script or by another client, and were not deleted"));
             }
         }
         Ok(report)
