@@ -2,6 +2,7 @@
 //! disables only the features that need it, and passwords never appear in output.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,12 @@ use crate::common::{
 };
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::{Builder, Exporter};
+use test_support::http::Connection;
 use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::scripts::{busy_eval, busy_fcall, load_library};
 use test_support::server::{Kind, Server};
+use test_support::tls::Certificates;
 use test_support::wait::eventually;
 
 on_each_server!(
@@ -42,21 +45,42 @@ fn files_that_every_user_may_change_are_named() {
     let folder = TempDir::new().unwrap();
     let file = |name: &str| folder.path().join(name);
     let (config, password, other) = (file("config.yml"), file("password"), file("other"));
+    let web = file("web.yml");
     let (guard, alertmanager, token) = (file("guard"), file("alertmanager.yml"), file("token"));
     let (server, peer, own_guard, module) = (file("server"), file("peer"), file("own-guard"), file("module"));
     for secret in [&password, &other, &guard, &token, &server, &peer, &own_guard, &module] {
         fs::write(secret, PASSWORD).unwrap();
     }
-    let entries = "alertmanagers: [{authorization: {credentials_file: token}, static_configs: [{targets: ['127.0.0.1:1']}]}]";
+    let certificates = Certificates::new();
+    let keys = ["target-key", "discovery-key", "module-key", "alertmanager-key"].map(file);
+    for key in &keys {
+        fs::copy(certificates.client_key(), key).unwrap();
+    }
+    let cert = certificates.client_cert();
+    let tls = |key: &str| format!("{{cert_file: '{}', key_file: {key}}}", cert.display());
+    let entries = format!(
+        "alertmanagers: [{{authorization: {{credentials_file: token}}, scheme: https, tls_config: {}, static_configs: \
+         [{{targets: ['127.0.0.1:1']}}]}}]",
+        tls("alertmanager-key")
+    );
     fs::write(&alertmanager, entries).unwrap();
-    let entry = |file: &str| format!("{{addr: '127.0.0.1:1', name: {file}, password_file: {file}}}");
-    let discovery = "{addr: '127.0.0.1:1', discover: sentinel, masters: [m], password_file: server, sentinel: \
-                     {password_file: peer}, guard: {kill_after: 10s, user: guard, password_file: own-guard}}";
-    let targets = format!("targets: [{}, {}, {discovery}]", entry("password"), entry("other"));
-    let modules = "modules: {m: {allow: ['127.0.0.1'], password_file: module}}";
+    fs::write(&web, "basic_auth_users: {}").unwrap();
+    let entry = |file: &str| format!("addr: 'rediss://127.0.0.1:1', name: {file}, password_file: {file}");
+    let discovery = format!(
+        "addr: 'rediss://127.0.0.1:1', discover: sentinel, masters: [m], password_file: server, sentinel: \
+         {{password_file: peer}}, guard: {{kill_after: 10s, user: guard, password_file: own-guard}}, tls: {}",
+        tls("discovery-key")
+    );
+    let with_key = format!("{}, tls: {}", entry("password"), tls("target-key"));
+    let targets = format!("targets: [{{{with_key}}}, {{{}}}, {{{discovery}}}]", entry("other"));
+    let module_tls = tls("module-key");
+    let modules =
+        format!("modules: {{m: {{allow: ['127.0.0.1'], password_file: module, tls: {module_tls}}}}}");
     fs::write(&config, format!("{targets}\n{modules}\n")).unwrap();
-    let named = [&config, &password, &guard, &alertmanager, &token, &server, &peer, &own_guard, &module];
-    for file in named {
+    let named =
+        [&config, &web, &password, &guard, &alertmanager, &token, &server, &peer, &own_guard, &module];
+    let named: Vec<&PathBuf> = named.into_iter().chain(&keys).collect();
+    for file in &named {
         fs::set_permissions(file, fs::Permissions::from_mode(0o602)).unwrap();
     }
     fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
@@ -65,6 +89,8 @@ fn files_that_every_user_may_change_are_named() {
         config.to_str().unwrap(),
         "--alertmanager.config.file",
         alertmanager.to_str().unwrap(),
+        "--web.config.file",
+        web.to_str().unwrap(),
         "--guard.kill-after=10s",
         "--guard.user=guard",
         "--guard.password-file",
@@ -534,57 +560,98 @@ fn passwords_are_seen_nowhere(kind: Kind) {
     }
     let folder = TempDir::new().unwrap();
     let file = password_file(&folder, PASSWORD);
+    let config = folder.path().join("config.yml");
     let (url, addr) = (server.url(), server.addr());
+    let login = format!("user: exporter, password: {PASSWORD}");
+    let guard = format!("{{kill_after: 10s, user: exporter, password_file: '{}'}}", file.display());
+    let written = format!(
+        "targets: [{{addr: '{addr}', {login}, guard: {guard}}}]\nmodules: {{default: {{allow: ['127.0.0.1:*'], \
+         {login}}}}}\n"
+    );
+    fs::write(&config, &written).unwrap();
+    let flag = |name: &str, value: &str| format!("--redis.{name}={value}");
     let ways = [
-        Exporter::builder().args(&["--redis.addr", &format!("redis://exporter:{PASSWORD}@{addr}")]),
-        Exporter::builder().args(&[
-            "--redis.addr",
-            &url,
-            "--redis.user=exporter",
-            "--redis.password",
-            PASSWORD,
-        ]),
-        Exporter::builder().args(&[
-            "--redis.addr",
-            &url,
-            "--redis.user=exporter",
-            "--redis.password-file",
-            file.to_str().unwrap(),
-        ]),
+        vec![flag("addr", &format!("redis://exporter:{PASSWORD}@{addr}"))],
+        vec![flag("addr", &url), flag("user", "exporter"), flag("password", PASSWORD)],
+        vec![flag("addr", &url), flag("user", "exporter"), flag("password-file", file.to_str().unwrap())],
+        vec![format!("--config.file={}", config.display())],
         // The login is rejected, and its password does not appear either.
-        Exporter::builder().args(&["--redis.addr", &format!("redis://nobody:{PASSWORD}@{addr}")]),
-        Exporter::builder().args(&["--redis.addr", &format!("redis://:{PASSWORD}@{addr}")]),
+        vec![flag("addr", &format!("redis://nobody:{PASSWORD}@{addr}"))],
+        vec![flag("addr", &format!("redis://:{PASSWORD}@{addr}"))],
     ];
+    let script = folder.path().join("script.lua");
+    fs::write(&script, "return redis.call('GET', KEYS[1])").unwrap();
     for (number, way) in ways.into_iter().enumerate() {
         for format in ["logfmt", "json"] {
-            let mut exporter = way
-                .clone()
+            let mut exporter = Exporter::builder()
+                .args(&way)
                 .args(&["--log.level=trace", "--log.format", format, "--slow.warning=1ms"])
+                .args(&["--web.enable-lifecycle"])
                 .args(&QUICK)
                 .start();
             let known = exporter.wait_for(LIMIT, "the server to be tried", |metrics| {
                 state(metrics, &target_of(&server)) != "unreachable"
             });
-            if state(&known, &target_of(&server)) == "ok" {
+            let logs_in = state(&known, &target_of(&server)) == "ok";
+            if logs_in {
                 some_polls_later(&exporter);
                 spin(&mut client, "EVAL", SPIN);
                 crate::common::wait_for_scripts(&exporter, 1);
                 kick(&mut client);
                 some_polls_later(&exporter);
             }
-            let pages = ["/metrics", "/", "/-/ready", "/-/healthy", "/nowhere"].map(|path| {
-                let response = exporter.get(path);
-                format!("{:?}{}", response.headers, response.body)
-            });
+            let mut seen = pages(&exporter, &addr.to_string());
+            fs::write(&config, written.replace("user:", "usr:")).unwrap();
+            seen += &request(&exporter, "POST", "/-/reload");
+            fs::write(&config, &written).unwrap();
             exporter.terminate();
-            let logs = eventually(LIMIT, "the last line of the log", || {
+            seen += &eventually(LIMIT, "the last line of the log", || {
                 Some(exporter.logs()).filter(|logs| logs.contains("stopped"))
             });
-            let seen = format!("{}{logs}", pages.concat());
             assert!(seen.contains("redis_script_target_up"));
+            let format = if format == "json" { "json" } else { "text" };
+            let check = Exporter::builder().args(&["check", "--format", format]).args(&way).run();
+            assert!(check.stdout.contains(&addr.to_string()), "{check:?}");
+            write!(seen, "{check:?}").unwrap();
+            if way[0].starts_with("--redis.") {
+                let words = ["rehearse", script.to_str().unwrap(), "--max-size=10", "--format", format];
+                let rehearsed = Exporter::builder().args(&words).args(&way).run();
+                assert_eq!(rehearsed.status.success(), logs_in, "{rehearsed:?}");
+                write!(seen, "{rehearsed:?}").unwrap();
+            }
             assert!(!seen.contains("sesame"), "way {number}: {seen}");
         }
     }
+}
+
+/// Returns the responses of all endpoints, with those to invalid requests.
+fn pages(exporter: &Exporter, addr: &str) -> String {
+    let probe = format!("/probe?target={addr}");
+    let paths = [
+        "/metrics",
+        "/",
+        "/api/v1/targets",
+        "/api/v1/scripts",
+        "/api/v1/slow",
+        "/api/v1/incidents",
+        "/sd",
+        &probe,
+        "/-/ready",
+        "/-/healthy",
+        "/-/reload",
+        "/nowhere",
+        "/scrape",
+        "/discover-cluster-nodes",
+        "/api/v1/slow?sort=nothing",
+        "/probe?target=192.0.2.1:1",
+    ];
+    paths.map(|path| request(exporter, "GET", path)).concat()
+}
+
+/// Returns the whole response to a request.
+fn request(exporter: &Exporter, method: &str, path: &str) -> String {
+    let mut connection = Connection::open(exporter.addr()).unwrap();
+    format!("{:?}", connection.request(method, path, &[("Content-Length", "0")]).unwrap())
 }
 
 #[test]
