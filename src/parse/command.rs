@@ -314,3 +314,48 @@ pub(crate) enum Request {
     /// A pipeline; its result is the first error or the last reply.
     Pipeline(Pipeline),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `SECURITY.md` states these limits.
+    #[test]
+    fn each_reply_has_the_documented_limit() {
+        const KIB: usize = 1 << 10;
+        for (command, limit) in [
+            (Command::Ping, KIB),
+            (Command::Transaction, 4 * KIB),
+            (Command::SlowlogLen, 4 * KIB),
+            (Command::SetName, 4 * KIB),
+            (Command::ConfigGet(&[]), 64 * KIB),
+            (Command::Info(&[]), KIB * KIB),
+            (Command::SlowlogGet(1), 80 * KIB),
+            (Command::SlowlogGet(128), (64 + 128 * 16) * KIB),
+            (Command::SlowlogGet(usize::MAX), 16 * KIB * KIB),
+            (Command::FunctionStats, 16 * KIB * KIB),
+            (Command::FunctionList, 16 * KIB * KIB),
+            (Command::ScriptShow(Sha1Digits::of(b"return 1")), 16 * KIB * KIB),
+        ] {
+            assert_eq!(command.reply_limit(), limit, "{command:?}");
+        }
+        for (command, limit) in [
+            (GuardCommand::Ping, 4 * KIB),
+            (GuardCommand::Multi, 4 * KIB),
+            (GuardCommand::Discard, 4 * KIB),
+            (GuardCommand::ScriptKill, 4 * KIB),
+            (GuardCommand::FunctionKill, 4 * KIB),
+            (GuardCommand::FunctionStats, 16 * KIB * KIB),
+        ] {
+            assert_eq!(command.reply_limit(), limit, "{command:?}");
+        }
+        for (command, limit) in [
+            (TopologyCommand::SentinelMaster("m"), 64 * KIB),
+            (TopologyCommand::ClusterNodes, 8 * KIB * KIB),
+            (TopologyCommand::SentinelReplicas("m"), 8 * KIB * KIB),
+            (TopologyCommand::SentinelSentinels("m"), 8 * KIB * KIB),
+        ] {
+            assert_eq!(command.reply_limit(), limit, "{command:?}");
+        }
+    }
+}

@@ -528,6 +528,29 @@ fn redirects_are_not_followed_and_proxies_are_not_used() {
     assert!(accepted.is_err(), "{accepted:?}");
 }
 
+/// The Alertmanager sends its response as fast as it is read.
+#[test]
+fn an_endless_response_of_an_alertmanager_is_cut() {
+    /// More than the limit and the buffers of the sockets.
+    const MAX_SENT: usize = 32 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("--alertmanager.url=http://{}", listener.local_addr().unwrap());
+    let sent = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 16_384]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n").unwrap();
+        let (mut sent, part) = (0, [b'x'; 8 << 10]);
+        while sent < MAX_SENT && stream.write_all(&part).is_ok() {
+            sent += part.len();
+        }
+        sent
+    });
+    let checked =
+        Exporter::builder().args(&["check", "--alertmanager", "--redis.addr=127.0.0.1:1", &url]).run();
+    assert!(checked.stdout.contains("cannot read the response"), "{checked:?}");
+    assert!(sent.join().unwrap() < MAX_SENT);
+}
+
 /// Two entries with credentials and one without; `check` and the alerts send the same requests.
 #[test]
 fn credentials_are_sent_only_to_the_addresses_of_their_entry() {

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use super::{IMPATIENT, MAX_LINES, MAX_MEMORY, busy, endures, endures_with, says, wait_for_problem};
 use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
 use test_support::exporter::Exporter;
-use test_support::hostile::{Commands, Hostile, INFO, always, array, bulk, endless, listen_on, quiet};
+use test_support::hostile::{
+    Commands, Hostile, INFO, always, array, bulk, endless, flooded, listen_on, quiet,
+};
 use test_support::metrics::Metrics;
 use test_support::server::{Kind, run_on};
 use test_support::wait::{eventually, stays_true};
@@ -151,17 +153,48 @@ fn deep_nesting() {
     says(&exporter, &slow_log, &["the reply to SLOWLOG GET is larger than"]);
 }
 
-/// The limit on a reply depends on the command; the log line contains both.
+/// The limit on a reply depends on the command; the log line contains both. The status page and the metrics report the
+/// failure too.
 #[test]
 fn replies_that_exceed_the_limit_of_their_command() {
-    for (command, size, words) in [
-        ("ping", 2 << 10, "the reply to PING is larger than 1 KiB"),
-        ("info", 2 << 20, "the reply to INFO is larger than 1 MiB"),
-        ("config", 100 << 10, "the reply to CONFIG GET is larger than 64 KiB"),
-        ("client", 10 << 10, "the reply to CLIENT SETNAME is larger than 4 KiB"),
-        ("multi", 10 << 10, "the reply to MULTI and EXEC is larger than 4 KiB"),
-        ("slowlog", 200 << 10, "the reply to SLOWLOG GET is larger than 80 KiB"),
-        ("function", 17 << 20, "the reply to FUNCTION STATS is larger than 16 MiB"),
+    for (command, size, words, code, impact) in [
+        ("ping", 2 << 10, "the reply to PING is larger than 1 KiB", "ping_unavailable", "note"),
+        ("info", 2 << 20, "the reply to INFO is larger than 1 MiB", "info_unavailable", "partial"),
+        (
+            "config",
+            100 << 10,
+            "the reply to CONFIG GET is larger than 64 KiB",
+            "config_unavailable",
+            "partial",
+        ),
+        (
+            "client",
+            10 << 10,
+            "the reply to CLIENT SETNAME is larger than 4 KiB",
+            "client_name_unavailable",
+            "note",
+        ),
+        (
+            "multi",
+            10 << 10,
+            "the reply to MULTI and EXEC is larger than 4 KiB",
+            "transaction_unavailable",
+            "note",
+        ),
+        (
+            "slowlog",
+            200 << 10,
+            "the reply to SLOWLOG GET is larger than 80 KiB",
+            "slowlog_too_large",
+            "blind",
+        ),
+        (
+            "function",
+            17 << 20,
+            "the reply to FUNCTION STATS is larger than 16 MiB",
+            "function_stats_unavailable",
+            "note",
+        ),
     ] {
         let large = bulk("x".repeat(size));
         let hostile = Hostile::answering(move |words| {
@@ -179,11 +212,37 @@ fn replies_that_exceed_the_limit_of_their_command() {
             (!lines_with(&exporter.logs(), &["level=warn", words]).is_empty()).then_some(())
         });
         eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
-        if command == "slowlog" {
-            wait_for_problem(&exporter, "slowlog_too_large", "blind");
-        }
+        exporter.wait_for(LIMIT, &format!("the failure of {command} to be counted"), |metrics| {
+            metrics.sum("redis_script_exporter_poll_failures_total", &[]) >= 1.0
+        });
+        wait_for_problem(&exporter, code, impact);
+        let page = exporter.get("/api/v1/targets").body;
+        assert!(command == "slowlog" || page.contains(words), "{page}");
         assert!(exporter.logs().lines().count() < MAX_LINES, "{}", exporter.logs());
     }
+}
+
+/// After new entries, the exporter requests more than one, and the limit on the reply grows with their number.
+#[test]
+fn the_limit_on_a_slow_log_depends_on_the_number_of_entries() {
+    let (entries, requested) = (flooded(), Arc::new(OnceLock::<usize>::new()));
+    let first = Arc::clone(&requested);
+    let hostile = Hostile::answering(move |words| match words {
+        [slowlog, get, count] if slowlog == "slowlog" && get == "get" && count != "1" => {
+            let count = first.get_or_init(|| count.parse().unwrap());
+            bulk("x".repeat((64 + 16 * count + 1) << 10))
+        }
+        _ => entries(words),
+    });
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &format!("redis://{}", hostile.addr)])
+        .args(&QUICK)
+        .start();
+    let count = eventually(LIMIT, "a request for several entries", || requested.get().copied());
+    let words = format!("the reply to SLOWLOG GET is larger than {} KiB", 64 + 16 * count);
+    eventually(LIMIT, &words, || {
+        (!lines_with(&exporter.logs(), &["level=warn", &words]).is_empty()).then_some(())
+    });
 }
 
 /// Servers that begin large replies and never finish them. Each reply is within the limit of its command, but all of them
