@@ -694,6 +694,9 @@ fn the_api_filters_sorts_and_names_errors() {
         assert_eq!((known.status, known.body.as_str()), (304, ""));
         let policy = exporter.get("/").header("content-security-policy").unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+        let is_own = |source: &str| ["'none'", "'self'"].contains(&source);
+        let rules: Vec<&str> = policy.split(';').flat_map(|rule| rule.split_whitespace().skip(1)).collect();
+        assert!(rules.iter().all(|source| is_own(source)), "{policy}");
     });
 }
 
@@ -737,7 +740,10 @@ fn keys_are_shown_and_clients_hidden_only_with_flags() {
         wait_for_scripts(&without, 1);
         let answer = api(&without, "slow");
         assert!(answer["calls"][0]["keys"].is_null(), "{answer}");
-        assert_eq!(answer["calls"][0]["client_name"], "worker-7");
+        let call = &answer["calls"][0];
+        assert_eq!((&call["client_name"], &call["key_count"]), (&"worker-7".into(), &2.into()), "{answer}");
+        assert!(call["client"].is_string() && call["duration_seconds"].as_f64() > Some(0.0), "{answer}");
+        assert_eq!(call["sha1"].as_str().map(str::len), Some(40), "{answer}");
         assert_eq!(api(&without, "targets")["shows"], serde_json::json!({"keys": false, "clients": true}));
         let pages = ["/", "/metrics", "/api/v1/scripts"].map(|path| without.get(path).body).concat();
         let shown = pages + &without.logs() + &answer.to_string();

@@ -7,6 +7,7 @@ pub(crate) mod connections;
 mod progress;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +143,13 @@ async fn serve_listener(
     }
 }
 
+/// Limits the time without progress of a write.
+fn limited(stream: TcpStream, limit: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limit));
+    Box::pin(stream)
+}
+
 /// Serves one connection until either side closes it.
 async fn serve_connection(
     stream: TcpStream,
@@ -151,10 +159,8 @@ async fn serve_connection(
     watcher: Watcher,
     stop: CancellationToken,
 ) {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     // Below TLS, so that it records writes to the socket itself.
-    let stream = ProgressStream::new(Box::pin(stream), Arc::clone(permit.state()));
+    let stream = ProgressStream::new(limited(stream, WRITE_TIMEOUT), Arc::clone(permit.state()));
     let Some(tls) = service.auth.tls().await else {
         return serve_requests(stream, peer, permit, service, watcher).await;
     };
@@ -207,5 +213,34 @@ async fn serve_requests(
         .serve_connection(TokioIo::new(stream), respond);
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "HTTP connection failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_response_that_the_client_does_not_read_is_aborted() {
+        const LIMIT: Duration = Duration::from_millis(50);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_client, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let mut stream = limited(accepted.unwrap().0, LIMIT);
+        let begun = Instant::now();
+        let write = async {
+            loop {
+                if let Err(error) = stream.write_all(&[0; 8 << 10]).await {
+                    break error;
+                }
+            }
+        };
+        let error = timeout(Duration::from_secs(20), write).await.expect("an end of the response");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= LIMIT, "{:?}", begun.elapsed());
     }
 }
