@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn names_are_admitted_by_name_and_port() {
-        let allow = allow(&["*.cache.internal:6379", "redis-*-a:7000-7002", "Exact.Example"]);
+        let allow = allow(&["*.cache.internal:6379", "redis-*-a:7000-7002", "Exact.Example", "cache-*"]);
         for (host, port, fine) in [
             ("a.cache.internal", 6379, true),
             ("A.Cache.Internal.", 6379, true),
@@ -297,6 +297,8 @@ mod tests {
             ("redis-1-b", 7001, false),
             ("redis-1-a", 7003, false),
             ("exact.example", 6379, true),
+            // A star also matches dots.
+            ("cache-x.example.org", 6379, true),
             ("10.0.0.1", 6379, false),
         ] {
             assert_eq!(allow.admits_name(host, port), fine, "{host}:{port}");

@@ -291,24 +291,26 @@ fn invalid_probe_parameters_are_rejected_and_not_echoed() {
     assert!(!exporter.logs().contains("sesame"), "{}", exporter.logs());
 }
 
-/// Credentials from flags and other modules are not sent to addresses of this module.
+/// Credentials from flags and other modules are not sent to addresses of this module. Every address that it admits gets its
+/// own.
 #[test]
 fn a_server_gets_the_credentials_of_its_module_and_no_others() {
     run_on(Kind::Redis70, |kind| {
-        let server = Server::builder(kind).config("requirepass right").start();
-        let target = target_of(&server);
-        let allow = format!("allow: ['{target}']");
+        let servers = [(); 2].map(|()| Server::builder(kind).config("requirepass right").start());
+        let allow = "allow: ['127.0.0.1:*']";
         let config = format!(
             "modules:\n  bare: {{{allow}}}\n  right: {{{allow}, password: right}}\n  wrong: {{{allow}, password: x}}"
         );
         for (module, expected) in [("bare", "unauthorized"), ("right", "ok"), ("wrong", "unauthorized")] {
             let (exporter, _folder) = exporter(&config, &["--redis.password=right"]);
-            let answer = probe(&exporter, &target, Some(module));
-            assert_eq!(answer.status, 200, "{}", answer.body);
-            assert_eq!(state(&Metrics::parse(&answer.body), &target), expected, "{module}");
-            // The server is the same, so it cannot be probed with another module in the meantime.
-            let other = if module == "bare" { "right" } else { "bare" };
-            assert_eq!(probe(&exporter, &target, Some(other)).status, 409);
+            for target in servers.each_ref().map(target_of) {
+                let answer = probe(&exporter, &target, Some(module));
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                assert_eq!(state(&Metrics::parse(&answer.body), &target), expected, "{module}");
+                // The server is the same, so it cannot be probed with another module in the meantime.
+                let other = if module == "bare" { "right" } else { "bare" };
+                assert_eq!(probe(&exporter, &target, Some(other)).status, 409);
+            }
         }
     });
 }
