@@ -269,6 +269,7 @@ fn there_is_no_unsafe_code_and_one_crypto_provider() {
         }
     }
     assert_eq!(in_c, [repository("src/allocator.c")]);
+    assert_eq!(fs::read_to_string(&in_c[0]).unwrap().lines().count(), 20, "SECURITY.md");
 }
 
 #[test]

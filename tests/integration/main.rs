@@ -28,6 +28,7 @@ mod common;
 mod config_file;
 mod dashboards;
 mod demo;
+mod deploy;
 mod discover;
 mod dockerfile;
 mod documents;
