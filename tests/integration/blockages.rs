@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use test_support::metrics::Metrics;
 use test_support::on_each_server;
 use test_support::scripts::{BUSY_FUNCTION, BUSY_LOOP, busy_eval, busy_fcall, eval, load, load_library};
 use test_support::server::{Kind, Server, available, run_on};
-use test_support::wait::{eventually, stays_true};
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
 on_each_server!(
     a_runaway_script_is_blocked_then_busy_then_over,
@@ -630,6 +631,48 @@ fn settings_are_read_as_rarely_as_heartbeats_are_sent() {
 }
 
 /// Two hundred servers, all blocked and released at the same time.
+/// The server stops replying right after a heartbeat, so the exporter learns of it as late as possible. Repeated until no
+/// process was delayed.
+#[test]
+fn a_blockage_is_visible_after_an_interval_and_the_time_without_a_reply() {
+    /// `--heartbeat.interval` and `--heartbeat.blocked-after` by default.
+    const BOUND: Duration = Duration::from_millis(200 + 250);
+    /// Time for a round trip and for a scrape.
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    let (is_armed, began) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let (armed, beginning) = (Arc::clone(&is_armed), Arc::clone(&began));
+    let server = Hostile::answering(move |words| {
+        while beginning.lock().unwrap().is_some() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if words[0] == "ping" && armed.swap(false, Ordering::SeqCst) {
+            *beginning.lock().unwrap() = Some(Instant::now());
+        }
+        quiet(words)
+    });
+    let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", server.addr)]);
+    let is_in = |name: &str| {
+        eventually(LIMIT, name, || (state(&exporter.metrics(), &server.target()) == name).then_some(()));
+    };
+    exporter.wait_for(LIMIT, "some polls", |m| m.sum("redis_script_exporter_polls_total", &[]) >= 3.0);
+    eventually_or_tell(LIMIT * 2, "a blockage that is visible in time", || {
+        is_in("ok");
+        is_armed.store(true, Ordering::SeqCst);
+        let start = eventually(LIMIT, "a heartbeat", || *began.lock().unwrap());
+        let seen = loop {
+            let is_seen = exporter.metrics().sum("redis_script_blocked_seconds", &[]) > 0.0;
+            let after = start.elapsed();
+            if is_seen {
+                break after;
+            }
+            assert!(after < LIMIT, "not visible: {}", exporter.logs());
+        };
+        *began.lock().unwrap() = None;
+        assert!(seen >= Duration::from_millis(250), "visible after {seen:?}");
+        if seen <= BOUND + ROUND_TRIP { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
+}
+
 #[test]
 fn two_hundred_targets_blocked_at_once() {
     const TARGETS: usize = 200;

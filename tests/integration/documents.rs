@@ -297,6 +297,22 @@ fn constants(source: &str) -> Vec<u64> {
     declared.filter_map(|line| value(line.split_once(" = ")?.1.trim_end_matches(';'))).collect()
 }
 
+/// The defaults in the table of flags are compared with `--help` by another test.
+#[test]
+fn a_blockage_is_visible_after_the_sum_of_the_documented_defaults() {
+    let table = fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let default = |flag: &str| {
+        let row = table.lines().find(|line| line.starts_with(&format!("| `{flag}` |"))).expect(flag);
+        let value = row.split('|').nth(3).unwrap().trim().trim_matches('`');
+        value.strip_suffix("ms").and_then(|value| value.parse::<u64>().ok()).expect(row)
+    };
+    let sum = default("--heartbeat.interval") + default("--heartbeat.blocked-after");
+    for document in ["docs/GUARANTEES.md", "docs/how-it-works.md"] {
+        let text = on_one_line(&fs::read_to_string(repository(document)).unwrap());
+        assert!(text.contains(&format!("({sum} ms by default)")), "{document}: {sum} ms");
+    }
+}
+
 #[test]
 fn limits_in_documents_are_those_of_the_source() {
     for (document, words, source) in LIMITS {

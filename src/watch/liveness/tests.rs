@@ -579,6 +579,8 @@ fn hours_of_blockages_are_measured_to_the_heartbeat() {
         let shown = liveness.blocked(at(now + BLOCKED_AFTER));
         let truth = ms(now + BLOCKED_AFTER - begins);
         assert!(shown <= truth && truth <= shown + ms(200), "{shown:?} {truth:?}");
+        // Visible at this time, which is at most the interval and `BLOCKED_AFTER` after the beginning.
+        assert!(!shown.is_zero() && truth <= ms(200 + BLOCKED_AFTER), "{shown:?} {truth:?}");
         if length > LIMIT {
             over_limit += 1;
             liveness.busy(BusyKind::Script, mono(now), at(begins + LIMIT), &mut events);
