@@ -130,7 +130,7 @@ impl Store {
     /// [`KEEP_ENDED`] ago.
     ///
     /// # Errors
-    /// The directory can't be written to.
+    /// The directory can't be written to, or the path is that of a directory, a pipe or a device.
     pub(crate) fn write(&self, targets: Vec<(Arc<str>, Snapshot)>, seen: u64) -> io::Result<()> {
         let text = {
             let mut lines = self.lines();
@@ -153,6 +153,10 @@ impl Store {
             }
             format::write(&lines)?
         };
+        // The rename below would replace a pipe or a device.
+        if fs::metadata(&self.path).is_ok_and(|present| !present.is_file()) {
+            return Err(io::Error::other(ReadError::NotAFile));
+        }
         let folder = folder(&self.path);
         // `tempfile` creates files that only their owner can read.
         let mut file = Builder::new().prefix(&temporary(&self.path)).suffix(TEMPORARY).tempfile_in(folder)?;
@@ -256,9 +260,10 @@ fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     Ok(Some(format::read(&text)?))
 }
 
-/// Renames a file whose contents can't be used, so that they are not overwritten. Returns the new path.
+/// Renames a file that can't be used, so that it is not overwritten. Returns the new path. A directory, a pipe or a device is left
+/// in place.
 fn set_aside(path: &Path, error: &ReadError) -> Option<PathBuf> {
-    if !matches!(error, ReadError::Format(_) | ReadError::TooLarge) {
+    if matches!(error, ReadError::NotAFile) {
         return None;
     }
     let aside = aside(path);
@@ -276,9 +281,16 @@ fn aside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, Timestamps};
     use crate::config::Config;
-    use crate::watch::Target;
+    use crate::parse::SlowlogReply;
+    use crate::watch::{Observation, Target};
+
+    fn target(created: Timestamps) -> Target {
+        let cli = clap::Parser::try_parse_from(["redis-script-exporter"]).unwrap();
+        let config = &Config::from_cli(&cli).unwrap().targets[0];
+        Target::new(config.slow, Arc::clone(&config.buckets), config.max_scripts, created.unix)
+    }
 
     #[test]
     fn only_one_process_uses_the_file_and_leftovers_are_removed() {
@@ -307,11 +319,8 @@ mod tests {
 
     #[test]
     fn those_that_were_watched_last_are_kept() {
-        let cli = clap::Parser::try_parse_from(["redis-script-exporter"]).unwrap();
-        let config = &Config::from_cli(&cli).unwrap().targets[0];
-        let buckets = Arc::clone(&config.buckets);
         let now = Clock::start().now();
-        let target = Target::new(config.slow, buckets, config.max_scripts, now.unix);
+        let target = target(now);
         let mut lines: BTreeMap<String, TargetLine> = (0..10_u64)
             .map(|seen| {
                 let name = format!("{}", 9 - seen);
@@ -322,5 +331,23 @@ mod tests {
         assert_eq!(lines.len(), 10);
         drop_oldest(&mut lines, 3);
         assert_eq!(lines.values().map(|line| line.seen).collect::<Vec<_>>(), [9, 8, 7]);
+    }
+    #[test]
+    fn removed_targets_are_kept_for_seven_days() {
+        const DAY: u64 = 86_400;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let now = Clock::start().now();
+        let mut target = target(now);
+        target.step(Observation::Slowlog(SlowlogReply::default()), now);
+        let snapshot = |name: &str| (Arc::from(name), target.snapshot(now));
+        let store = Store::open(&path).unwrap();
+        store.write(vec![snapshot("removed"), snapshot("watched")], 0).unwrap();
+        store.write(vec![snapshot("watched")], 7 * DAY).unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert!(store.saved("removed").is_some(), "a target that returns within 7 days continues");
+        store.write(vec![snapshot("watched")], 7 * DAY + 1).unwrap();
+        assert!(store.saved("removed").is_none() && store.saved("watched").is_some());
     }
 }
