@@ -179,6 +179,9 @@ async fn serve(
             _ = targets.changed() => {}
         }
     };
+    if let Err(error) = &result {
+        error!(%error, "a task ended unexpectedly, stopping");
+    }
     supervisor.stop().await;
     storage.stop().await;
     fleet.log_omitted(true);

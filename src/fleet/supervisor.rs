@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Targets;
@@ -13,10 +13,13 @@ use crate::poll::{self, TargetHandle, guard, log_file};
 
 /// Unexpected end of a task.
 #[derive(Debug, thiserror::Error)]
-#[error("the task of {name} ended unexpectedly")]
-pub(crate) struct UnexpectedEnd {
-    /// Name of the task, or its panic.
-    name: String,
+pub(crate) enum UnexpectedEnd {
+    /// The task with this name has returned.
+    #[error("the task of {0} ended unexpectedly")]
+    Returned(String),
+    /// A task panicked.
+    #[error(transparent)]
+    Panicked(JoinError),
 }
 
 /// The tasks of the program.
@@ -116,8 +119,8 @@ impl Supervisor {
             match self.tasks.join_next().await {
                 Some(Ok((_, true))) => {}
                 Some(Err(error)) if error.is_cancelled() => {}
-                Some(Ok((name, false))) => return UnexpectedEnd { name },
-                Some(Err(error)) => return UnexpectedEnd { name: error.to_string() },
+                Some(Ok((name, false))) => return UnexpectedEnd::Returned(name),
+                Some(Err(error)) => return UnexpectedEnd::Panicked(error),
                 // No task is running.
                 None => std::future::pending().await,
             }

@@ -33,6 +33,7 @@ mod discover;
 mod dockerfile;
 mod documents;
 mod exactly_once;
+mod faults;
 mod formats;
 mod golden;
 mod guard;

@@ -1,0 +1,98 @@
+//! Faults of the machine, simulated by a library that is preloaded into the exporter.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, number, repository, spin};
+use crate::common::{wait_for_lines, wait_for_scripts};
+use test_support::exporter::Exporter;
+use test_support::metrics::Metrics;
+use test_support::server::{Kind, free_port, run_on};
+
+/// Time limit of a write of the state file.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Compiles the library; `None` without a C compiler.
+fn library(dir: &Path) -> Option<PathBuf> {
+    let library = dir.join("faults.so");
+    let source = repository("tests/support/faults.c");
+    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    if status.is_ok_and(|status| status.success()) {
+        return Some(library);
+    }
+    assert!(std::env::var_os("CI").is_none(), "there is no C compiler");
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: there is no C compiler on this machine");
+    None
+}
+
+/// Numbers are shown although they cannot be saved, but only after the time limit of the write.
+#[test]
+fn a_disk_that_does_not_respond_delays_values_by_two_seconds() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let Some(library) = library(dir.path()) else { return };
+        let hanging = dir.path().join("hanging");
+        let server = logs_milliseconds(kind).start();
+        let mut client = server.client();
+        let start = || {
+            let state = format!("--state.file={}", dir.path().join("state").display());
+            let builder = Exporter::builder().args(&["--redis.addr", &server.url(), &state]);
+            let builder = builder.env("LD_PRELOAD", library.to_str().unwrap());
+            begin(builder.env("HANGING_DISK", hanging.to_str().unwrap()))
+        };
+        let mut exporter = start();
+        let count = |metrics: &Metrics, what: &str| {
+            number(metrics, &format!("redis_script_exporter_state_{what}_total"), &[]).unwrap()
+        };
+        exporter.wait_for(LIMIT, "a write", |metrics| count(metrics, "writes") > 0);
+        assert_eq!(count(&exporter.metrics(), "write_failures"), 0);
+
+        fs::write(&hanging, "").unwrap();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            spin(&mut client, "EVAL", SPIN);
+        }
+        wait_for_scripts(&exporter, 3);
+        assert!(begun.elapsed() >= WRITE_LIMIT, "shown after {:?}, before it was saved", begun.elapsed());
+        let metrics =
+            exporter.wait_for(LIMIT, "failed writes", |metrics| count(metrics, "write_failures") > 1);
+        let lines = lines_with(&exporter.logs(), &["level=error"]);
+        assert!(lines.len() == 1 && lines[0].contains("not done within 2s"), "{lines:#?}");
+
+        fs::remove_file(&hanging).unwrap();
+        let writes = count(&metrics, "writes");
+        exporter.wait_for(LIMIT, "a write", |metrics| count(metrics, "writes") > writes);
+        wait_for_lines(&exporter, &["the state file can be written again"], 1);
+        spin(&mut client, "EVAL", SPIN);
+        wait_for_scripts(&exporter, 4);
+        exporter.kill();
+        let metrics = start().metrics();
+        assert_eq!(metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]), 4.0);
+    });
+}
+
+/// Without random numbers, the task of a target panics when it computes the pause before its next attempt to connect.
+#[test]
+fn a_panic_in_the_task_of_a_target_ends_the_process_with_a_log_line() {
+    let dir = TempDir::new().unwrap();
+    let Some(library) = library(dir.path()) else { return };
+    for (format, level) in [("logfmt", "level=error"), ("json", "\"level\":\"ERROR\"")] {
+        let finished = Exporter::builder()
+            .args(&[format!("--redis.addr=redis://127.0.0.1:{}", free_port())])
+            .args(&["--web.listen-address=127.0.0.1:0", "--log.format", format])
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("NO_RANDOM_NUMBERS", "1")
+            .run();
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let lines = lines_with(&finished.stderr, &[level]);
+        assert_eq!(lines.len(), 1, "{finished:?}");
+        for words in ["a task ended unexpectedly, stopping", "panicked", "could not initialize ThreadRng"] {
+            assert!(lines[0].contains(words), "{words} in {lines:?}");
+        }
+    }
+}

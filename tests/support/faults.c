@@ -1,0 +1,27 @@
+/*
+ * Preloaded into the exporter, simulates faults of the machine: a disk that does not respond while the file HANGING_DISK exists, and,
+ * if NO_RANDOM_NUMBERS is set, a system without random numbers.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+int fsync(int file) {
+    const char *hanging = getenv("HANGING_DISK");
+    while (hanging != NULL && access(hanging, F_OK) == 0) {
+        usleep(10000);
+    }
+    return syscall(SYS_fsync, file);
+}
+
+/* The standard library passes GRND_INSECURE for the keys of its hash tables. */
+ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
+    if (length > 0 && flags == 0 && getenv("NO_RANDOM_NUMBERS") != NULL) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_getrandom, buffer, length, flags);
+}
