@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::clock::{Mono, Timestamps, Unix};
     use crate::config::Config;
-    use crate::parse::{Entry, SlowlogReply};
+    use crate::parse::{BusyKind, Entry, SlowlogReply};
     use crate::watch::{Observation, Target};
 
     use std::sync::Arc;
@@ -294,6 +294,9 @@ mod tests {
         let entries: Vec<Entry> = entries.into_iter().map(named).collect();
         let reply = SlowlogReply { received: entries.len() + 1, entries, malformed: 1, unreadable: vec![1] };
         read_on(&mut target, &reply, 102);
+        let since = moment(103).mono;
+        target.step(Observation::Busy { kind: BusyKind::Script, counted: true, since }, moment(103));
+        target.step(Observation::Answered { since: moment(104).mono }, moment(104));
         target
     }
 
@@ -313,6 +316,7 @@ mod tests {
         assert!(after.restore(saved.clone()));
         assert_eq!(after.snapshot(moment(103)).saved(), saved);
         assert_eq!((after.lost(), after.unreadable(), after.scripts().entries()), (2, 1, (2, 1)));
+        assert_eq!(after.exporter().busy_replies, 1);
         let callers = |target: &Target| -> Vec<String> {
             let all =
                 target.scripts().series().map(|(_, label, series)| format!("{label}: {:?}", series.callers));
@@ -438,6 +442,37 @@ mod tests {
         assert_eq!(fit_within(&mut fitted, usize::MAX, 1).len(), 3, "in the end, lines are left out");
         assert!(fitted.is_empty());
         assert!(fit(&mut lines.clone()).is_empty());
+    }
+
+    #[test]
+    fn the_least_valuable_part_is_dropped_first() {
+        let mut target = used();
+        // Another server at the same address.
+        let info = crate::parse::Info::parse(b"run_id:def\r\nuptime_in_seconds:5000\r\n");
+        target.step(Observation::Info(Box::new(info)), moment(105));
+        read_on(&mut target, &SlowlogReply::default(), 106);
+        let mut line = TargetLine::new("a", 107, target.snapshot(moment(107)).saved()).unwrap();
+        // Each part, and whether it is in the line.
+        let present = |line: &TargetLine| {
+            let saved: serde_json::Value = serde_json::from_str(&line.text).unwrap();
+            let is_filled = |value: &serde_json::Value| value.as_array().is_some_and(|all| !all.is_empty());
+            let series = &saved["scripts"]["series"];
+            let callers =
+                series.as_array().is_some_and(|all| all.iter().any(|one| is_filled(&one["callers"])));
+            let others = is_filled(&saved["account"]["others"]);
+            [others, is_filled(&saved["latest"]), callers, is_filled(&saved["incidents"]), is_filled(series)]
+        };
+        for dropped in 0..5 {
+            assert_eq!(
+                present(&line),
+                [0, 1, 2, 3, 4].map(|part| part >= dropped),
+                "{dropped}: {}",
+                line.text
+            );
+            line = line.shorter().unwrap();
+        }
+        assert_eq!(present(&line), [false; 5]);
+        assert!(line.shorter().is_none());
     }
 
     #[test]

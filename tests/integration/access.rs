@@ -583,10 +583,11 @@ fn passwords_are_seen_nowhere(kind: Kind) {
     fs::write(&script, "return redis.call('GET', KEYS[1])").unwrap();
     for (number, way) in ways.into_iter().enumerate() {
         for format in ["logfmt", "json"] {
+            let state_file = folder.path().join(format!("state-{number}-{format}"));
             let mut exporter = Exporter::builder()
                 .args(&way)
                 .args(&["--log.level=trace", "--log.format", format, "--slow.warning=1ms"])
-                .args(&["--web.enable-lifecycle"])
+                .args(&["--web.enable-lifecycle", "--state.file", state_file.to_str().unwrap()])
                 .args(&QUICK)
                 .start();
             let known = exporter.wait_for(LIMIT, "the server to be tried", |metrics| {
@@ -608,6 +609,9 @@ fn passwords_are_seen_nowhere(kind: Kind) {
             seen += &eventually(LIMIT, "the last line of the log", || {
                 Some(exporter.logs()).filter(|logs| logs.contains("stopped"))
             });
+            let saved = fs::read_to_string(state_file).unwrap();
+            assert_eq!(saved.contains("\"latest\":[["), logs_in, "way {number}: {saved}");
+            seen += &saved;
             assert!(seen.contains("redis_script_target_up"));
             let format = if format == "json" { "json" } else { "text" };
             let check = Exporter::builder().args(&["check", "--format", format]).args(&way).run();

@@ -255,6 +255,11 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/fleet.md", "if none of them has listed it for {}.", "src/fleet/discovery/topology.rs"),
     ("docs/fleet.md", "waits up to {} for the first", "src/fleet/probes.rs"),
     ("docs/GUARANTEES.md", "use at most {} threads in total", "src/blocking.rs"),
+    ("docs/GUARANTEES.md", "The latest {} are remembered:", "src/watch/account/position.rs"),
+    ("docs/GUARANTEES.md", "is lost during INFO {} times in a row", "src/watch/exporter.rs"),
+    ("docs/GUARANTEES.md", "closing the exporter's connection for {},", "src/watch/account/pace.rs"),
+    ("docs/GUARANTEES.md", "or takes longer than {} (time", "src/fleet/persistence.rs"),
+    ("docs/GUARANTEES.md", "for 7 days (at most {}, the most recent ones", "src/state/store.rs"),
 ];
 
 /// Parses a limit as written in documents, such as `1,000`, `8 KiB` or `1.5 s`. Returns bytes, milliseconds or a plain

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, begin, lines_with, number, slowlog, target_of, watch, whole};
+use crate::timeouts::make_pipe;
 use test_support::chaos::proxy::{Mode, Proxy};
 use test_support::client::{Client, text};
 use test_support::exporter::Exporter;
@@ -27,7 +28,7 @@ on_each_server!(
     the_log_off_and_on,
     debug_reload_keeps_the_account,
     all_clients_killed,
-    a_reply_that_is_cut,
+    connections_that_are_cut_half_closed_or_slow,
     a_small_output_buffer_limit,
     written_while_the_exporter_was_away,
 );
@@ -233,22 +234,34 @@ fn all_clients_killed(kind: Kind) {
     assert!(scripts(&metrics, &target) + lost(&metrics, &target) >= 15);
 }
 
-fn a_reply_that_is_cut(kind: Kind) {
+fn connections_that_are_cut_half_closed_or_slow(kind: Kind) {
     let server = server(kind);
+    // The exporter's own commands are logged too. While a connection is slow, they must not overwrite other entries.
+    server.config_set("slowlog-max-len", "10000");
     let (mut client, base) = (server.client(), next_id(&mut server.client()));
     let proxy = Proxy::start(server.addr());
     let target = proxy.addr().to_string();
     let url = format!("redis://{target}");
     let exporter = begin(Exporter::builder().args(&["--redis.addr", &url]));
     log_on(&server);
-    for cut_after in [0, 1, 7, 40, 300, 2000] {
+    let cuts = [0, 1, 7, 40, 300, 2000].map(Mode::CutAfter);
+    let mut called = 0;
+    for fault in cuts.into_iter().chain([Mode::HalfClose, Mode::HalfCloseToServer]) {
         call(&mut client, 10);
-        proxy.set(Mode::CutAfter(cut_after));
-        eventually(LIMIT, "a reply to be cut", || proxy.passes().then_some(()));
+        called += 10;
+        proxy.set(fault);
+        eventually(LIMIT, &format!("{fault:?}"), || proxy.passes().then_some(()));
     }
+    for slow in [Mode::Delay(Duration::from_millis(200)), Mode::ByteByByte] {
+        proxy.set(slow);
+        call(&mut client, 10);
+        called += 10;
+        exporter.wait_for(LIMIT, &format!("{slow:?}"), |metrics| scripts(metrics, &target) >= called);
+    }
+    proxy.set(Mode::Pass);
     let written = log_off(&server) - base;
     let metrics = settled(&exporter, &target, written);
-    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (60, 0));
+    assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (called, 0));
 }
 
 /// Clients that request more than a small reply are disconnected every time. The entries in the log are counted after the
@@ -352,32 +365,41 @@ fn state_files_that_cannot_be_used() {
             ("twice the same", [good.clone(), good.clone()].concat()),
         ];
         for (what, bytes) in bad {
-            fs::write(&file, bytes).unwrap();
-            unusable(&server, &file, what);
-            fs::remove_file(file.with_file_name("state.unusable")).expect("it was renamed");
+            fs::write(&file, &bytes).unwrap();
+            unusable(&server, &file, what, true);
+            let aside = file.with_file_name("state.unusable");
+            assert!(fs::read(&aside).expect("it was renamed") == bytes, "{what}: it was changed");
+            fs::remove_file(aside).unwrap();
             // The file has been replaced with a valid one, so nothing is counted twice.
             let exporter = with_state(&[&server], &file);
             assert_eq!(lines_with(&exporter.logs(), &["level=warn"]), Vec::<String>::new(), "after {what}");
         }
-        let folder = dir.path().join("folder");
-        fs::create_dir(&folder).unwrap();
-        unusable(&server, &folder, "a folder");
-        unusable(&server, &file.join("below a file"), "a folder that is none");
+        let path = |name: &str| dir.path().join(name);
+        symlink("link", path("link")).unwrap();
+        unusable(&server, &path("link"), "a link to itself cannot be read", true);
+        assert_eq!(fs::read_link(path("link.unusable")).unwrap(), Path::new("link"));
+        assert!(path("link").is_file());
+        // What is not a file is left in place.
+        fs::create_dir(path("folder")).unwrap();
+        unusable(&server, &path("folder"), "a folder", false);
+        make_pipe(&path("pipe"));
+        unusable(&server, &path("pipe"), "a pipe", false);
+        assert!(fs::symlink_metadata(path("pipe")).unwrap().file_type().is_fifo());
+        assert!(
+            path("folder").is_dir() && !path("folder.unusable").exists() && !path("pipe.unusable").exists()
+        );
+        let before = fs::read(&file).unwrap();
+        unusable(&server, &file.join("below a file"), "a folder that is none", false);
+        assert!(fs::read(&file).unwrap() == before, "the file in place of a folder was changed");
     });
 }
 
-/// Asserts that an exporter with this file warns once, takes the current entries as the baseline, and counts new ones.
+/// Asserts that an exporter with this file warns once, takes the current entries as the baseline, counts new ones, and logs one
+/// error if the file cannot be written either.
 #[track_caller]
-fn unusable(server: &Server, file: &Path, what: &str) {
+fn unusable(server: &Server, file: &Path, what: &str, is_writable: bool) {
     let (mut client, target) = (server.client(), target_of(server));
     let mut exporter = with_state(&[server], file);
-    let complaints = |logs: &str, level: &str| lines_with(logs, &[level, "the state file cannot be"]);
-    // A file that cannot be written is detected only at the first attempt.
-    eventually(LIMIT, what, || {
-        let logs = exporter.logs();
-        (!complaints(&logs, "level=warn").is_empty() || !complaints(&logs, "level=error").is_empty())
-            .then_some(())
-    });
     assert_eq!(accounted(&exporter.metrics(), &target), 0, "{what}: what is there is the baseline");
     let base = next_id(&mut client);
     log_on(server);
@@ -387,11 +409,11 @@ fn unusable(server: &Server, file: &Path, what: &str) {
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (3, 0), "{what}");
     let logs = exporter.logs();
     let failures = metrics.sum("redis_script_exporter_state_write_failures_total", &[]);
-    assert_eq!(failures > 0.0, !complaints(&logs, "level=error").is_empty(), "{what}: {failures}");
-    for level in ["level=warn", "level=error"] {
+    assert_eq!(failures > 0.0, !is_writable, "{what}: {failures}");
+    for (level, count) in [("level=warn", 1), ("level=error", usize::from(!is_writable))] {
         let lines = lines_with(&logs, &[level]);
-        assert!(lines.len() <= 1, "{what}: told once: {lines:#?}");
-        assert_eq!(lines, complaints(&logs, level), "{what}: and clearly");
+        assert_eq!(lines.len(), count, "{what}: {lines:#?}");
+        assert_eq!(lines, lines_with(&logs, &[level, "the state file cannot be"]), "{what}");
     }
     let (status, _) = exporter.terminate();
     assert!(status.success(), "{what}: {status}");

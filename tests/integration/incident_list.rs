@@ -6,7 +6,7 @@ use redis::Value;
 use serde_json::Value as Json;
 
 use crate::common::LIMIT;
-use test_support::client::{Client, is_error};
+use test_support::client::{Client, is_error, text};
 use test_support::exporter::Exporter;
 use test_support::on_each_server;
 use test_support::scripts::{busy_eval, busy_fcall, load_library};
@@ -150,13 +150,17 @@ fn the_state_file_has_callers_unless_clients_are_hidden() {
             let mut exporter = start(&server, &[&state, &hide]);
             let mut caller = server.client();
             caller.call(&["CLIENT", "SETNAME", "worker-7"]);
+            let client = text(&caller.call(&["CLIENT", "INFO"]));
+            let addr = client.split(' ').find_map(|field| field.strip_prefix("addr=")).unwrap();
             assert_eq!(caller.call(&busy_eval(Duration::from_millis(1500))), Value::Int(1));
             wait_for(&exporter, "", 1, true);
             exporter.terminate();
-            let text = std::fs::read_to_string(&file).unwrap();
-            assert!(text.contains("\"incidents\":[{"), "{text}");
-            assert_eq!(text.contains("worker-7"), !hidden, "{text}");
-            assert!(!text.contains("redis.call"), "{text}");
+            let saved = std::fs::read_to_string(&file).unwrap();
+            assert!(saved.contains("\"incidents\":[{"), "{saved}");
+            for caller in ["worker-7", addr] {
+                assert_eq!(saved.contains(caller), !hidden, "{caller} in {saved}");
+            }
+            assert!(!saved.contains("redis.call"), "{saved}");
             if !hidden {
                 // Client data saved by an earlier process without the flag is not shown with the flag.
                 let hiding =

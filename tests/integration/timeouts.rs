@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, QUICK, lines_with, number, state, target_of, whole};
+use crate::common::{LIMIT, QUICK, lines_with, number, state, target_of, wait_for_lines, whole};
 use test_support::exporter::Exporter;
 use test_support::hostile::SilentResolver;
 use test_support::http::Connection;
@@ -24,8 +25,11 @@ use test_support::metrics::Metrics;
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::wait::eventually;
 
-/// Maximum number of threads: a few for the process itself, pages, logins and the state file, and the 16 that may hang.
-const MAX_THREADS: usize = 12 + 16;
+/// Maximum number of threads for names and files, which may hang.
+const MAX_HANGING: usize = 16;
+
+/// Maximum number of threads: also a few for the process itself, pages, logins and the state file.
+const MAX_THREADS: usize = 12 + MAX_HANGING;
 
 /// Time limit for a page on a machine that is also running other tests. A hanging page never arrives.
 const PAGE_LIMIT: Duration = Duration::from_secs(4);
@@ -33,7 +37,7 @@ const PAGE_LIMIT: Duration = Duration::from_secs(4);
 /// Time limit for exiting after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
-fn make_pipe(path: &Path) {
+pub(crate) fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
@@ -47,6 +51,18 @@ fn threads(exporter: &Exporter) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("the number of threads");
     line.trim().parse().unwrap()
+}
+
+/// Asserts that few threads run, and that names and files take no more of them than their share.
+#[track_caller]
+fn assert_few_threads(exporter: &Exporter) {
+    assert!(threads(exporter) <= MAX_THREADS, "{} threads", threads(exporter));
+    let all = fs::read_dir(format!("/proc/{}/task", exporter.pid())).unwrap();
+    // A thread may end in the meantime.
+    let names = all.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    let pools = ["names", "probed-names", "files", "log-files"];
+    let hanging = names.filter(|name| pools.contains(&name.trim_end())).count();
+    assert!(hanging <= MAX_HANGING, "{hanging} threads for names and files");
 }
 
 fn get_in_time(exporter: &Exporter, path: &str) {
@@ -97,7 +113,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
             let mut connection = Connection::open(exporter.addr()).unwrap();
             let response = connection.request("GET", "/metrics", &[("Authorization", &header)]).unwrap();
             assert!(asked.elapsed() < PAGE_LIMIT, "a page took {:?}", asked.elapsed());
-            assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
+            assert_few_threads(&exporter);
             if round % 2 == 1 {
                 assert_eq!(response.status, 401);
                 continue;
@@ -195,7 +211,7 @@ fn password_files_and_certificates_that_hang_take_few_threads() {
         let before = writes(&exporter.metrics());
         while begun.elapsed() < Duration::from_secs(8) {
             get_in_time(&exporter, "/metrics");
-            assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
+            assert_few_threads(&exporter);
             thread::sleep(Duration::from_millis(50));
         }
         assert!(closing.accepted.load(Ordering::Relaxed) > 100, "nobody connects");
@@ -294,24 +310,68 @@ fn a_log_file_that_is_huge_after_a_rotation_is_read_from_near_its_end() {
     });
 }
 
+/// The configuration of the targets, of Alertmanagers and of the HTTP server, and the log file of a server.
 #[test]
-fn a_web_configuration_that_hangs_delays_one_request_briefly() {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("web.yml");
-    fs::write(&file, format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap()))
-        .unwrap();
-    let url = format!("redis://127.0.0.1:{}", free_port());
-    let exporter = Exporter::start(&["--redis.addr", &url, "--web.config.file", file.to_str().unwrap()]);
-    replace_by_pipe(&file);
-    let (begun, login) = (Instant::now(), format!("Basic {}", BASE64_STANDARD.encode("alice:sesame")));
-    while begun.elapsed() < Duration::from_secs(7) {
-        let asked = Instant::now();
-        let mut connection = Connection::open(exporter.addr()).unwrap();
-        let response = connection.request("GET", "/metrics", &[("Authorization", &login)]).unwrap();
-        assert_eq!(response.status, 200);
-        assert!(asked.elapsed() < PAGE_LIMIT, "a page took {:?}", asked.elapsed());
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert!(threads(&exporter) <= MAX_THREADS, "{} threads", threads(&exporter));
-    ends_in_time(exporter);
+fn configuration_and_log_files_that_hang_delay_nothing_else() {
+    run_on(Kind::Redis70, |kind| {
+        // Each poll finds new entries, so the state file is written all the time.
+        let server = Server::builder(kind).config("slowlog-log-slower-than 0").start();
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let target =
+            format!("{{name: fine, addr: '{}', log_file: '{}'}}", server.url(), path("log").display());
+        let alertmanagers = format!("[{{static_configs: [{{targets: ['127.0.0.1:{}']}}]}}]", free_port());
+        for (name, content) in [
+            ("log", String::new()),
+            ("config.yml", format!("targets: [{target}]\n")),
+            ("alertmanagers.yml", format!("alertmanagers: {alertmanagers}\n")),
+            ("web.yml", format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap())),
+        ] {
+            fs::write(path(name), content).unwrap();
+        }
+        let flags = [
+            ("config.file", "config.yml"),
+            ("alertmanager.config.file", "alertmanagers.yml"),
+            ("web.config.file", "web.yml"),
+            ("state.file", "state"),
+        ];
+        let flags = flags.map(|(flag, name)| format!("--{flag}={}", path(name).display()));
+        let mut exporter = Exporter::builder().args(&flags).args(&QUICK).start();
+        let mut writes = Vec::new();
+        replace_by_pipe(&path("log"));
+        replace_by_pipe(&path("web.yml"));
+        for name in ["alertmanagers.yml", "config.yml"] {
+            replace_by_pipe(&path(name));
+            exporter.signal(Signal::SIGHUP);
+            let before = writes.len();
+            for round in 0.. {
+                let login = if round % 3 == 2 { format!("alice:{round}") } else { "alice:sesame".to_owned() };
+                let header = format!("Basic {}", BASE64_STANDARD.encode(login));
+                let asked = Instant::now();
+                let mut connection = Connection::open(exporter.addr()).unwrap();
+                let page = if round % 3 == 1 { "/" } else { "/metrics" };
+                let response = connection.request("GET", page, &[("Authorization", &header)]).unwrap();
+                assert!(asked.elapsed() < PAGE_LIMIT, "{page} took {:?}", asked.elapsed());
+                assert_eq!(response.status, if round % 3 == 2 { 401 } else { 200 });
+                assert_few_threads(&exporter);
+                if page == "/metrics" && response.status == 200 {
+                    let metrics = Metrics::parse(&response.body);
+                    assert!(["ok", "connecting"].contains(&&*state(&metrics, "fine")));
+                    writes.push(number(&metrics, "redis_script_exporter_state_writes_total", &[]).unwrap());
+                }
+                let kept = ["invalid configuration; keeping the previous one", name];
+                if !lines_with(&exporter.logs(), &kept).is_empty() {
+                    break;
+                }
+            }
+            assert!(
+                writes[before..].first() < writes.last(),
+                "{name}: the state file is not written: {writes:?}"
+            );
+        }
+        wait_for_lines(&exporter, &["--redis.log-file cannot be read", "not a regular file"], 1);
+        // The process ends although a reload hangs.
+        exporter.signal(Signal::SIGHUP);
+        ends_in_time(exporter);
+    });
 }
