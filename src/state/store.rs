@@ -332,6 +332,7 @@ mod tests {
         drop_oldest(&mut lines, 3);
         assert_eq!(lines.values().map(|line| line.seen).collect::<Vec<_>>(), [9, 8, 7]);
     }
+
     #[test]
     fn removed_targets_are_kept_for_seven_days() {
         const DAY: u64 = 86_400;
