@@ -49,6 +49,18 @@ impl Action {
     }
 }
 
+impl ActionRecord {
+    /// True if, according to the times, the action concerned a script that ran in the blockage from `began` to `ended`. The end of
+    /// a blockage is noticed shortly before or after the reply to a kill.
+    #[must_use]
+    pub(crate) fn is_within(&self, began: Unix, ended: Unix) -> bool {
+        let to = Unix::from_epoch(self.at);
+        let from = to - self.ran_for;
+        let common = to.min(ended).since(from.max(began));
+        to >= began && from <= ended && common.saturating_mul(2) >= self.ran_for
+    }
+}
+
 /// Caller of a script, from the slow log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {

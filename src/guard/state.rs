@@ -451,8 +451,7 @@ impl Guard {
         caller: Option<&Caller>,
     ) {
         for action in self.latest.values_mut() {
-            // An action may be recorded shortly after the end of its blockage.
-            if action.at < began || action.at > ended + RETRY_AFTER {
+            if !action.record().is_within(began, ended) {
                 continue;
             }
             if action.script.is_none() {

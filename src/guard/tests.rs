@@ -168,6 +168,26 @@ fn a_late_answer_tells_about_the_run_that_was_killed() {
     assert_eq!((action.script, action.ran_for), (Some(script('a')), ms(16_001)));
 }
 
+/// A script is killed less than a second after the end of the one before it.
+#[test]
+fn an_action_gets_the_script_and_the_caller_of_its_own_blockage() {
+    let limit = Some(ms(500));
+    let mut guard = guard(Policy { kill_after: ms(500), ..policy(Mode::Kill) });
+    guard.free(mono(1000));
+    guard.busy(confirmation(BusyKind::Script, 1510), limit, at(1511));
+    let facts = GuardContext { role: Some("master"), time_limit: limit, script: None };
+    let order = kill(guard.decide(facts, at(1512)));
+    guard.confirm(order, confirmation(BusyKind::Script, 1512), facts, at(1513)).unwrap();
+    guard.answered(order, GuardOutcome::Killed, None, at(1514));
+    for (began, ended, name) in [(0, 1005, 'a'), (1010, 1512, 'b'), (1520, 2500, 'c')] {
+        let caller = Caller { client: String::new(), client_name: name.to_string() };
+        guard.explain(at(began).unix, at(ended).unix, Some(&script(name)), Some(&caller));
+    }
+    let action = guard.latest().next().unwrap();
+    let caller = action.caller.as_ref().map(|caller| caller.client_name.as_str());
+    assert_eq!((action.script.as_ref(), caller), (Some(&script('b')), Some("b")));
+}
+
 /// A run is counted from the displayed start of the blockage if that is later than the guard's own estimate.
 #[test]
 fn a_run_never_counts_from_before_the_blockage_shown() {

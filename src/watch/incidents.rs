@@ -159,16 +159,9 @@ impl Incident {
         Unix::from_epoch(self.began.saturating_add(self.lasted))
     }
 
-    /// True if, according to the times, the action concerned a script that ran in this blockage. The end of a blockage is
-    /// noticed shortly before or after the reply to a kill.
+    /// True if the action concerned a script that ran in this blockage.
     fn includes(&self, action: &ActionRecord) -> bool {
-        let (from, to) = (action.at.saturating_sub(action.ran_for), action.at);
-        let ended = self.began.saturating_add(self.lasted);
-        let common = to.min(ended).saturating_sub(from.max(self.began));
-        self.kind.cause().is_some()
-            && to >= self.began
-            && from <= ended
-            && common.saturating_mul(2) >= action.ran_for
+        self.kind.cause().is_some() && action.is_within(self.began(), self.ended())
     }
 
     /// Adds a guard action.
