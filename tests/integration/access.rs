@@ -112,7 +112,7 @@ const FEATURES: [&str; 8] =
 
 /// Returns the words after `ACL SETUSER exporter` in the README's line for this server. The first such line is for 7.0 and
 /// later, the second for 6.2.
-fn readme_rules(kind: Kind) -> Vec<String> {
+pub(crate) fn readme_rules(kind: Kind) -> Vec<String> {
     let readme = fs::read_to_string(repository("README.md")).expect("the README");
     let mut fenced = false;
     let mut rules = Vec::new();

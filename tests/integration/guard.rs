@@ -1,5 +1,6 @@
 //! The guard with real servers: what it kills, what it spares, and how it reports both.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -11,7 +12,8 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, lines_with, number, repository, slowlog, whole};
+use crate::access::readme_rules;
+use crate::common::{LIMIT, lines_with, number, repository, slowlog, wait_for_lines, whole};
 use crate::incidents::{Random, module};
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::Exporter;
@@ -29,6 +31,7 @@ on_each_server!(
     a_script_that_has_written_is_spared,
     a_missing_grant_is_reported,
     the_documented_user_may_kill_and_nothing_else,
+    the_documented_users_monitor_and_kill,
     a_function_that_follows_a_script_has_its_own_time,
     a_script_that_follows_another_is_not_killed_before_its_time,
     random_sequences_lead_to_no_forbidden_kill,
@@ -284,6 +287,8 @@ fn patterns(kind: Kind) {
     let metrics = wait_for(&exporter, "excluded", 1);
     let labels = [("outcome", "excluded"), ("script", &never[..12])];
     assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
+    let words = ["outcome=excluded", &format!("script={}", &never[..12])];
+    wait_for_lines(&exporter, &words, 1);
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
     run_until_killed(&mut client, &["EVALSHA", &other, "0"]);
@@ -398,14 +403,21 @@ fn replica(kind: Kind) {
     assert_only(&exporter.metrics(), "replica");
 }
 
+/// Returns the words after `ACL SETUSER guard` in docs/guard.md that this server knows.
+fn guard_rules(kind: Kind) -> Vec<String> {
+    let document = fs::read_to_string(repository("docs/guard.md")).unwrap();
+    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER guard ")).expect("the user");
+    let words = line.split(' ').filter(|word| kind.has_functions() || !word.starts_with("+function|"));
+    words.map(str::to_owned).collect()
+}
+
 /// The user in docs/guard.md has exactly the permissions that the guard needs.
 fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
-    let document = fs::read_to_string(repository("docs/guard.md")).unwrap();
-    let line = document.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).expect("the user's line");
-    let words = line.split(' ').map(|word| if word == ">PASSWORD" { ">sesame" } else { word });
-    let words = words.filter(|word| kind.has_functions() || !word.starts_with("+function|"));
+    let rules = guard_rules(kind);
+    let rules = rules.iter().map(|rule| if rule == ">PASSWORD" { ">sesame" } else { rule });
     let server = Server::start(kind);
-    assert_eq!(server.call(&["ACL", "SETUSER"].into_iter().chain(words).collect::<Vec<_>>()), Value::Okay);
+    let words: Vec<&str> = ["ACL", "SETUSER", "guard"].into_iter().chain(rules).collect();
+    assert_eq!(server.call(&words), Value::Okay);
     let mut client = server.client();
     assert_eq!(client.call(&["AUTH", "guard", "sesame"]), Value::Okay);
     assert!(is_error(&client.call(&["SCRIPT", "KILL"]), "NOTBUSY"));
@@ -432,6 +444,45 @@ fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
         let reply = client.call(&command.split(' ').collect::<Vec<_>>());
         assert!(is_error(&reply, "NOPERM"), "{command}: {reply:?}");
     }
+}
+
+/// The user in the README monitors, and the one in docs/guard.md kills. The server refuses no command of either.
+fn the_documented_users_monitor_and_kill(kind: Kind) {
+    let server = server(kind).config("slowlog-log-slower-than 10000").start();
+    let mut client = server.client();
+    let readme = readme_rules(kind);
+    let guard = guard_rules(kind);
+    for (name, rules) in [("exporter", &readme), ("guard", &guard)] {
+        let password = format!(">{name}-sesame");
+        let rules = rules.iter().map(|rule| if rule == ">PASSWORD" { &password } else { rule });
+        let words: Vec<&str> =
+            ["ACL", "SETUSER", name].into_iter().chain(rules.map(String::as_str)).collect();
+        assert_eq!(client.call(&words), Value::Okay);
+    }
+    let folder = TempDir::new().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "guard-sesame\n").unwrap();
+    let flags = [
+        "--redis.user=exporter",
+        "--redis.password=exporter-sesame",
+        "--guard.mode=kill",
+        "--guard.user=guard",
+        "--guard.password-file",
+        password.to_str().expect("a path"),
+    ];
+    let exporter = guarded(&server, &flags);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "killed", 1);
+    exporter.wait_for(LIMIT, "the blockage and its call", |metrics| {
+        metrics.sum("redis_script_blockages_total", &[]) == 1.0
+            && metrics.sum("redis_script_duration_seconds_count", &[("command", "eval")]) == 1.0
+    });
+    let users: BTreeSet<String> = text(&client.call(&["CLIENT", "LIST"]))
+        .split_whitespace()
+        .filter_map(|field| field.strip_prefix("user=").map(str::to_owned))
+        .collect();
+    assert_eq!(users, ["default", "exporter", "guard"].map(str::to_owned).into());
+    assert_eq!(client.call(&["ACL", "LOG"]), Value::Array(vec![]), "nothing was refused");
 }
 
 fn a_missing_grant_is_reported(kind: Kind) {
@@ -477,6 +528,7 @@ fn a_missing_grant_is_reported(kind: Kind) {
     client.send(&["EVAL", ENDLESS, "0"]);
     let metrics = wait_for(&exporter, "not_permitted", 1);
     assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
+    assert_eq!(metrics.sum("redis_script_target_state", &[("state", "busy_script")]), 1.0);
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
     let check = || {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
-use test_support::client::{Client, text};
+use test_support::client::{Client, is_error, text};
 use test_support::exporter::Exporter;
 use test_support::http::Response;
 use test_support::metrics::{Metrics, Sample};
@@ -257,6 +257,39 @@ fn junk_probes_do_not_displace_servers() {
             let line = ["target started by a probe", &*target_of(server)];
             assert_eq!(lines_with(&logs, &line).len(), 1, "it was never ended: {logs}");
         }
+    });
+}
+
+/// With the same flags, a configured target has a guard and a probed one does not.
+#[test]
+fn a_probed_target_has_no_guard_even_if_the_flags_give_one() {
+    run_on(Kind::Redis70, |kind| {
+        let [configured, probed] =
+            [(); 2].map(|()| Server::builder(kind).config("lua-time-limit 500").start());
+        let config = format!(
+            "targets: [{{name: configured, addr: '{}'}}]\nmodules: {{default: {{allow: ['127.0.0.1:*']}}}}",
+            configured.url()
+        );
+        let (exporter, _folder) = exporter(&config, &["--guard.kill-after=500ms", "--guard.mode=kill"]);
+        let target = target_of(&probed);
+        let probe = || Metrics::parse(&probe(&exporter, &target, None).body);
+        // The role and the time limit are known, so a guard could act.
+        eventually(LIMIT, "INFO and the configuration of the probed server", || {
+            (number(&probe(), "redis_script_exporter_polls_total", &[]) >= Some(3)).then_some(())
+        });
+        exporter.wait_for(LIMIT, "the guard", |metrics| {
+            number(metrics, "redis_script_guard_ready", &[]) == Some(1)
+        });
+        let mut callers = [&probed, &configured].map(Server::client);
+        callers[0].send(&["EVAL", "while true do end", "0"]);
+        eventually(LIMIT, "BUSY", || (state(&probe(), &target) == "busy_script").then_some(()));
+        callers[1].send(&["EVAL", "while true do end", "0"]);
+        let reply = callers[1].receive();
+        assert!(text(&reply).contains("killed by user"), "{reply:?}");
+        assert!(is_error(&probed.call(&["PING"]), "BUSY"), "the earlier script is still running");
+        let metrics = probe();
+        let of_guard = metrics.samples().iter().find(|sample| sample.name.starts_with("redis_script_guard_"));
+        assert!(of_guard.is_none(), "{of_guard:?}");
     });
 }
 

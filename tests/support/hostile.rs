@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -178,6 +178,29 @@ pub fn flooded() -> impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static {
     }
 }
 
+/// Returns a command prefix that runs a program with `file` in place of `original`. Prints a message about the skipped test
+/// and returns `None` if that is impossible; it requires root and a mount namespace.
+fn in_place_of(original: &str, file: &Path) -> Option<Vec<String>> {
+    let mount = format!("mount --bind {} {original} && exec \"$@\"", file.display());
+    let unshare = find_program("unshare").map(|path| path.display().to_string());
+    let wrapper: Option<Vec<String>> =
+        unshare.map(|unshare| [&unshare, "-m", "sh", "-c", &mount, "sh"].map(str::to_owned).into());
+    let works = |wrapper: &Vec<String>| {
+        let status = Command::new(&wrapper[0]).args(&wrapper[1..]).arg("true").status();
+        status.is_ok_and(|status| status.success())
+    };
+    let wrapper = wrapper.filter(works);
+    if wrapper.is_none() {
+        skipped(&format!("replacing {original}"));
+    }
+    wrapper
+}
+
+/// Prints that a test is skipped. No program is missing, so `CI=true` does not turn this into a failure.
+fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {what} for this test requires root and util-linux");
+}
+
 /// Name server that never responds: a socket that nothing reads from, and a command prefix that runs a program with it.
 pub struct SilentResolver {
     _socket: UdpSocket,
@@ -186,37 +209,44 @@ pub struct SilentResolver {
 
 impl SilentResolver {
     /// Starts the name server, with its `resolv.conf` in the directory. Prints a message and returns `None` if that is
-    /// impossible; it requires root and a mount namespace.
+    /// impossible.
     pub fn start(address: Ipv4Addr, folder: &Path) -> Option<Self> {
-        let resolver = Self::try_start(address, folder);
-        if resolver.is_none() {
-            // No program is missing, so `CI=true` does not turn this into a failure.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\nSKIPPED: running a name server for this test requires root and util-linux"
-            );
-        }
-        resolver
-    }
-
-    fn try_start(address: Ipv4Addr, folder: &Path) -> Option<Self> {
-        let socket = UdpSocket::bind((address, 53)).ok()?;
+        let Ok(socket) = UdpSocket::bind((address, 53)) else {
+            skipped("running a name server");
+            return None;
+        };
         let file = folder.join("resolv.conf");
         std::fs::write(&file, format!("nameserver {address}\n")).ok()?;
-        let mount = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
-        let unshare = find_program("unshare")?.to_str()?.to_owned();
-        let wrapper = [unshare.as_str(), "-m", "sh", "-c", &mount, "sh"].map(str::to_owned).into();
-        let resolver = Self { _socket: socket, wrapper };
-        let (program, rest) = resolver.wrapper.split_first()?;
-        Command::new(program)
-            .args(rest)
-            .arg("true")
-            .status()
-            .is_ok_and(|status| status.success())
-            .then_some(resolver)
+        Some(Self { _socket: socket, wrapper: in_place_of("/etc/resolv.conf", &file)? })
     }
 
     /// Returns a command prefix that runs a program with this name server.
+    pub fn wrapper(&self) -> Vec<&str> {
+        self.wrapper.iter().map(String::as_str).collect()
+    }
+}
+
+/// File of host names, and a command prefix that runs a program with it.
+pub struct HostsFile {
+    path: PathBuf,
+    wrapper: Vec<String>,
+}
+
+impl HostsFile {
+    /// Creates the file in the directory. Prints a message and returns `None` if no program can be run with it.
+    pub fn create(folder: &Path) -> Option<Self> {
+        let path = folder.join("hosts");
+        std::fs::write(&path, "").ok()?;
+        let wrapper = in_place_of("/etc/hosts", &path)?;
+        Some(Self { path, wrapper })
+    }
+
+    /// Makes the name resolve to this address only. A running program sees the change.
+    pub fn set(&self, name: &str, address: Ipv4Addr) {
+        std::fs::write(&self.path, format!("{address} {name}\n")).unwrap();
+    }
+
+    /// Returns a command prefix that runs a program with this file.
     pub fn wrapper(&self) -> Vec<&str> {
         self.wrapper.iter().map(String::as_str).collect()
     }

@@ -4,6 +4,7 @@
 mod absent;
 mod access;
 mod all_at_once;
+mod kills;
 mod replies;
 mod slow_log;
 
