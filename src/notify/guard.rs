@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_the_next_action_renew_the_alert_which_began_before() {
+    fn a_name_or_another_action_renews_the_alert_and_keeps_its_start() {
         let mut alerts = GuardAlerts::default();
         let first = action(GuardOutcome::Unkillable, 0);
         step(&mut alerts, std::slice::from_ref(&first), 1);

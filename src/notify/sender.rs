@@ -261,7 +261,46 @@ fn pause(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::alert::Labels;
+    use super::super::outbox::MAX_WAITING;
     use super::*;
+    use crate::config::Endpoint;
+
+    /// Returns a sender that does not run.
+    fn sender() -> Sender {
+        let alertmanager = Alertmanager {
+            url: "http://a:9093".into(),
+            endpoint: Endpoint::Tcp("a".to_owned(), 9093),
+            host: "a:9093".to_owned(),
+            prefix: String::new(),
+            tls: None,
+            authorization: None,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(1),
+        };
+        Sender::new(Arc::new(alertmanager), Clock::start())
+    }
+
+    fn message(target: usize) -> Message {
+        let labels = Arc::new(Labels::from([("target".to_owned(), target.to_string())]));
+        let at = Unix::from_epoch(Duration::ZERO);
+        let alert = Alert { labels, annotations: BTreeMap::new(), starts_at: at, ends_at: at };
+        Message { alert: Arc::new(alert), due: Mono::EPOCH, expires: Mono::EPOCH }
+    }
+
+    #[test]
+    fn alerts_that_are_dropped_because_too_many_wait_are_counted() {
+        let sender = sender();
+        for target in 0..MAX_WAITING + 3 {
+            sender.push(message(target));
+        }
+        let status = sender.status();
+        let dropped = DeliveryOutcome::ALL.into_iter().zip(status.counts).filter(|(_, count)| *count > 0);
+        assert_eq!(dropped.collect::<Vec<_>>(), [(DeliveryOutcome::Dropped, 3)]);
+        assert_eq!(status.waiting, MAX_WAITING);
+    }
 
     #[test]
     fn pauses_double_up_to_a_limit() {
