@@ -260,6 +260,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/GUARANTEES.md", "closing the exporter's connection for {},", "src/watch/account/pace.rs"),
     ("docs/GUARANTEES.md", "or takes longer than {} (time", "src/fleet/persistence.rs"),
     ("docs/GUARANTEES.md", "for 7 days (at most {}, the most recent ones", "src/state/store.rs"),
+    ("docs/GUARANTEES.md", "At most {} alerts wait for each,", "src/notify/outbox.rs"),
 ];
 
 /// Parses a limit as written in documents, such as `1,000`, `8 KiB` or `1.5 s`. Returns bytes, milliseconds or a plain

@@ -426,10 +426,14 @@ fn serve_ok(listener: TcpListener) -> Arc<Mutex<Vec<Json>>> {
                     }
                     let mut body = vec![0; length];
                     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-                    if reader.read_exact(&mut body).is_err() || (&stream).write_all(answer).is_err() {
+                    if reader.read_exact(&mut body).is_err() {
                         return;
                     }
+                    // Before the response, after which the exporter counts the alerts as sent.
                     received.lock().unwrap().extend(serde_json::from_slice::<Vec<Json>>(&body).unwrap());
+                    if (&stream).write_all(answer).is_err() {
+                        return;
+                    }
                 }
             });
         }
