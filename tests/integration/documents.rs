@@ -252,6 +252,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("docs/troubleshooting.md", "(sentences and command lines to {})", "src/logging/mod.rs"),
     ("docs/fleet.md", "An entry finds at most {} servers", "src/fleet/discovery/topology.rs"),
     ("docs/fleet.md", "all entries together {}.", "src/fleet/update.rs"),
+    ("docs/fleet.md", "and none while there are {} to which", "src/fleet/discovery/newcomers.rs"),
     ("docs/fleet.md", "if none of them has listed it for {}.", "src/fleet/discovery/topology.rs"),
     ("docs/fleet.md", "waits up to {} for the first", "src/fleet/probes.rs"),
     ("docs/GUARANTEES.md", "use at most {} threads in total", "src/blocking.rs"),

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::newcomers::Newcomers;
+use super::newcomers::{MAX_UNREACHED, Newcomers};
 use super::rounds::Rounds;
 use super::topology::MAX_SERVERS;
 use crate::blocking::FILES;
@@ -77,7 +77,7 @@ impl Follower {
             }
             let mut problem = self.rounds.round(self.fleet.clock().now().mono, unreachable).await;
             let mut found = self.rounds.endpoints();
-            self.limit_newcomers(&mut found);
+            self.limit_newcomers(&entry, &mut found);
             let pause = if found.len() > MANY { LONG_PAUSE } else { PAUSE };
             // If one of several masters fails, the servers of the others are still known.
             if problem.is_none() || !found.is_empty() {
@@ -94,13 +94,23 @@ impl Follower {
         }
     }
 
-    /// Leaves out new servers above the limit, and logs when this begins.
-    fn limit_newcomers(&mut self, found: &mut BTreeSet<Endpoint>) {
+    /// Leaves out new servers above the limits, and logs when this begins.
+    fn limit_newcomers(&mut self, entry: &Discovery, found: &mut BTreeSet<Endpoint>) {
         let now = self.fleet.clock().now().mono;
-        let delayed = self.newcomers.limit(found, now);
+        let is_unreached = |endpoint: &&Endpoint| {
+            self.fleet.find(&entry.label(endpoint)).is_some_and(|handle| handle.reached().is_none())
+        };
+        let unreached = self.newcomers.known().filter(is_unreached).count();
+        let delayed = self.newcomers.limit(found, unreached, now);
         if delayed > 0 && !self.is_limiting && self.log.admit(Priority::Medium, now) {
-            let discovery = &*self.rounds.entry().name;
-            warn!(discovery, delayed, "too many new servers; they are added at 200 per minute");
+            let discovery = &*entry.name;
+            warn!(
+                discovery,
+                delayed,
+                unreached,
+                "too many new servers; they are added at 200 per minute, and none while there are {MAX_UNREACHED} servers \
+                 to which there has been no connection"
+            );
         }
         self.is_limiting = delayed > 0;
     }
