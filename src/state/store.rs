@@ -239,7 +239,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Reads the lines of a file; returns `None` if it does not exist or is empty.
+/// Reads the lines of a file; returns `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -252,9 +252,6 @@ fn read(path: &Path) -> Result<Option<Contents>, ReadError> {
     File::open(path)?.take(u64::try_from(MAX_SIZE + 1).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_SIZE {
         return Err(ReadError::TooLarge);
-    }
-    if bytes.is_empty() {
-        return Ok(None);
     }
     let text = String::from_utf8(bytes).map_err(|_| FormatError::Foreign)?;
     Ok(Some(format::read(&text)?))

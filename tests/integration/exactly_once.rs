@@ -354,7 +354,8 @@ fn state_files_that_cannot_be_used() {
         };
         let version =
             String::from_utf8(good.clone()).unwrap().replacen("\"version\":2", "\"version\":999", 1);
-        let bad: [(&str, Vec<u8>); 8] = [
+        let bad: [(&str, Vec<u8>); 9] = [
+            ("cut to nothing", Vec::new()),
             ("cut in the middle", good[..good.len() / 2].to_vec()),
             ("cut at the end", good[..good.len() - 1].to_vec()),
             ("a bit flipped", flipped(position + 9)),
