@@ -43,8 +43,10 @@ pub(crate) fn make_pipe(path: &Path) {
 
 /// Replaces a file with a pipe that has no writer.
 fn replace_by_pipe(path: &Path) {
-    fs::remove_file(path).unwrap();
-    make_pipe(path);
+    let pipe = path.with_extension("pipe");
+    make_pipe(&pipe);
+    // At no time is there no file.
+    fs::rename(pipe, path).unwrap();
 }
 
 fn threads(exporter: &Exporter) -> usize {
