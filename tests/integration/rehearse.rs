@@ -95,11 +95,10 @@ fn scripts_of_known_growth_are_classified() {
 }
 
 fn growth_is_found(kind: Kind) {
-    // Up to these sizes, n and n log n can't always be told apart on a busy machine; `make rehearse-accuracy` tells them apart.
-    for (name, growths, max_size) in [
-        ("constant-members", &["constant"][..], "10k"),
-        ("linear-drain", &["n", "n log n"], "30k"),
-        ("quadratic-pairs", &["n²"], "3k"),
+    for (name, growth, max_size) in [
+        ("constant-members", "constant", "10k"),
+        ("linear-drain", "n", "30k"),
+        ("quadratic-pairs", "n²", "3k"),
     ] {
         let path = repository("tests/rehearse").join(name).with_extension("lua");
         let server = server_of(kind);
@@ -117,8 +116,10 @@ fn growth_is_found(kind: Kind) {
         let rehearsed = rehearse(&words);
         let report = rehearsed.json();
         assert_eq!(rehearsed.code, Some(0), "{name}: {report:#}");
-        let growth = report["growth"].as_str().expect("a growth");
-        assert!(growths.contains(&growth), "{name}: {report:#}");
+        let found = report["growth"].as_str().expect("a growth");
+        // Up to this size, n and n log n can't always be told apart on a machine that the report calls busy.
+        let is_busy = report["notes"].to_string().contains("the machine was busy");
+        assert!(found == growth || is_busy && (growth, found) == ("n", "n log n"), "{name}: {report:#}");
         let is_reached = report["limits"][0]["reached"].is_object();
         assert_eq!(is_reached, growth != "constant", "{report:#}");
         rehearsed.assert_nothing_is_left();

@@ -136,21 +136,25 @@ fn attack_over_http<'scope>(
             }
         });
     }
-    for reader in 0..4 {
+    // The first four probe, so that the limit on probed targets is reached while the attack lasts.
+    for reader in 0..7 {
         scope.spawn(move || {
             for number in 0_usize.. {
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
                 let path = match reader {
-                    0 => format!("/probe?target=127.200.{}.{}:1", number / 250 % 250, number % 250),
-                    1 => "/api/v1/incidents".to_owned(),
-                    2 => "/".to_owned(),
+                    0..4 => {
+                        let [high, low] = [number / 250, number].map(|part| part % 250);
+                        format!("/probe?target=127.20{reader}.{high}.{low}:1")
+                    }
+                    4 => "/api/v1/incidents".to_owned(),
+                    5 => "/".to_owned(),
                     _ => "/api/v1/targets".to_owned(),
                 };
                 let _ = test_support::http::get(addr, &path);
                 // A debug build is slow at rendering the lists of the page.
-                thread::sleep(Duration::from_millis(if reader == 0 { 20 } else { 100 }));
+                thread::sleep(Duration::from_millis(if reader < 4 { 20 } else { 100 }));
             }
         });
     }
@@ -213,6 +217,10 @@ fn all_attacks_at_once() {
                 let metrics = exporter.metrics();
                 let logs = exporter.logs();
                 over.store(true, Ordering::Relaxed);
+                let [made_up, probed] = ["discovered", "probed"]
+                    .map(|origin| metrics.sum(&format!("redis_script_exporter_{origin}_targets"), &[]));
+                println!("{made_up} discovered and {probed} probed targets without a server");
+                assert!(made_up <= 1000.0, "{made_up} discovered targets");
                 let lost = metrics.series("redis_script_slowlog_lost_entries_total");
                 for target in honest.iter().map(Hostile::target).chain(targets) {
                     let lost = lost.iter().filter(|sample| sample.label("target") == target);
