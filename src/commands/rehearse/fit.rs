@@ -13,8 +13,9 @@ const NOISE: f64 = 0.07;
 /// Maximum deviation of times that are considered constant.
 const CONSTANT_NOISE: f64 = 0.08;
 
-/// Maximum ratio of the largest to the smallest time of times that are considered constant. From 100 to 10,000, log n doubles.
-const MAX_CONSTANT_RATIO: f64 = 1.5;
+/// Maximum ratio of the last time to the median of those at the first three sizes from [`MIN_SIZE`] on, for times that are considered
+/// constant. From 300 to 10,000, log n grows by a factor of 1.6.
+const MAX_CONSTANT_RATIO: f64 = 1.35;
 
 /// The same for runs that follow a copy of the data.
 const MAX_COLD_CONSTANT_RATIO: f64 = 2.5;
@@ -256,8 +257,11 @@ impl Fit {
         };
         let possible: Vec<Curve> = curves.iter().filter(shows).copied().collect();
         let best = possible.iter().map(|curve| curve.deviation).fold(f64::INFINITY, f64::min);
-        let start =
-            samples.iter().find(|sample| sample.size >= MIN_SIZE).map_or(first, |sample| sample.seconds);
+        // The median of three sizes, because a single time may be disturbed.
+        let starts = samples.iter().filter(|sample| sample.size >= MIN_SIZE).map(|sample| sample.seconds);
+        let mut starts: Vec<f64> = starts.take(3).collect();
+        starts.sort_by(f64::total_cmp);
+        let start = starts.get(starts.len() / 2).copied().unwrap_or(first);
         let max_ratio = if is_cold { MAX_COLD_CONSTANT_RATIO } else { MAX_CONSTANT_RATIO };
         let limit = |curve: &Curve| {
             if curve.growth == Growth::Constant && last <= max_ratio * start + RESOLUTION {
@@ -718,6 +722,11 @@ mod tests {
         assert_eq!(fit.curve.growth, Growth::Constant);
         // HGET of a field.
         let times = [1.0, 1.0, 1.1, 1.0, 1.2, 1.2, 1.6, 2.0, 2.6, 3.1];
+        let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
+        let fit = Fit::new(&measured(&per_element), false).unwrap();
+        assert_eq!(fit.curve.growth, Growth::Constant);
+        // 300 lookups, whose time at 100 elements is too short.
+        let times = [272.8, 265.5, 217.6, 269.4, 344.5, 348.7, 344.8];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
         let fit = Fit::new(&measured(&per_element), false).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
