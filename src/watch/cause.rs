@@ -11,7 +11,7 @@ pub(crate) enum Cause {
     Function,
     /// A module's command.
     Module,
-    /// Another slow command.
+    /// Another slow command, or whichever command a stopped process was executing.
     Command,
     /// Not explained by the slow log: a stopped process, a fork, swapping, or a disabled slow log.
     Unknown,

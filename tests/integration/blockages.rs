@@ -27,7 +27,7 @@ on_each_server!(
     a_script_below_the_limit_is_attributed,
     scripts_in_a_row_are_each_attributed,
     another_slow_command_is_attributed,
-    a_stopped_process_is_blocked_by_something_unknown,
+    a_stopped_process_is_blocked,
     a_killed_server_is_unreachable,
     a_full_queue_of_connections_is_not_a_lost_server,
     refused_pings_are_counted_without_our_own,
@@ -98,6 +98,15 @@ fn blockages(metrics: &Metrics, cause: &str) -> (u64, f64) {
     let labels = [("cause", cause)];
     let episodes = metrics.sum("redis_script_blockages_total", &labels);
     (whole(episodes), metrics.sum("redis_script_blockage_seconds_total", &labels))
+}
+
+/// Returns the number and total duration of the blockages of a server that was only stopped (SIGSTOP). The slow log explains
+/// such a blockage only if the server was stopped while it executed one of the exporter's commands.
+fn stops(metrics: &Metrics, server: &Server) -> (u64, f64) {
+    let target = target_of(server);
+    let of = |name, cause| metrics.sum(name, &[("target", &*target), ("cause", cause)]);
+    let both = |name| of(name, "unknown") + of(name, "command");
+    (whole(both("redis_script_blockages_total")), both("redis_script_blockage_seconds_total"))
 }
 
 /// Waits until `count` blockages have been attributed, and returns that scrape.
@@ -203,7 +212,7 @@ fn another_slow_command_is_attributed(kind: Kind) {
     wait_for_lines(&exporter, &["blockage ended", "cause=command", "command=debug"], 1);
 }
 
-fn a_stopped_process_is_blocked_by_something_unknown(kind: Kind) {
+fn a_stopped_process_is_blocked(kind: Kind) {
     let mut server = Server::start(kind);
     let exporter = started(&server, &[]);
     server.pause();
@@ -212,7 +221,7 @@ fn a_stopped_process_is_blocked_by_something_unknown(kind: Kind) {
     assert_eq!(state(&metrics, &target_of(&server)), "blocked");
     assert_eq!(metrics.sum("redis_script_target_up", &[]), 1.0);
     server.resume();
-    let (episodes, seconds) = blockages(&attributed(&exporter, 1), "unknown");
+    let (episodes, seconds) = stops(&attributed(&exporter, 1), &server);
     assert_eq!(episodes, 1);
     assert!((2.5..3.0 + SLACK.as_secs_f64()).contains(&seconds), "{seconds}");
 }
@@ -714,20 +723,14 @@ fn two_hundred_targets_blocked_at_once() {
     servers.iter_mut().for_each(Server::resume);
     // A server that lacks CPU time after it is resumed is blocked again.
     let metrics = exporter.wait_for(LIMIT, "all blockages to be reported", |metrics| {
-        everywhere(metrics, "ok")
-            && servers.iter().all(|server| {
-                let labels = [("target", &*target_of(server)), ("cause", "unknown")];
-                metrics.value("redis_script_blockages_total", &labels) >= Some(1.0)
-            })
+        everywhere(metrics, "ok") && servers.iter().all(|server| stops(metrics, server).0 >= 1)
     });
     let after = usage(&exporter);
     println!("(KiB resident, threads, sockets): idle {idle:?}, blocked {blocked:?}, after {after:?}");
 
     for server in &servers {
-        let target = target_of(server);
-        let labels = [("target", target.as_str()), ("cause", "unknown")];
-        let seconds = metrics.value("redis_script_blockage_seconds_total", &labels).unwrap();
-        assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{target}: {seconds}");
+        let (_, seconds) = stops(&metrics, server);
+        assert!(seconds >= 2.9 && seconds < longest.as_secs_f64(), "{}: {seconds}", target_of(server));
     }
     let ((_, threads, sockets), (memory_blocked, threads_blocked, sockets_blocked)) = (idle, blocked);
     // One thread may be decompressing the text.
