@@ -286,6 +286,56 @@ fn an_interrupt_removes_the_keys_from_a_server_of_the_user(kind: Kind) {
 }
 
 #[test]
+fn a_library_on_a_server_of_the_user_is_never_replaced_and_its_own_is_deleted() {
+    run_on(Kind::Redis70, libraries);
+}
+
+fn libraries(kind: Kind) {
+    let server = Server::builder(kind).config("lua-time-limit 200").start();
+    let mut client = server.client();
+    let library = |client: &mut Client| match client.call(&["FUNCTION", "LIST", "WITHCODE"]) {
+        Value::Array(libraries) => libraries,
+        other => panic!("{other:?}"),
+    };
+    let body = |function: &str| {
+        format!("#!lua name=carts\nredis.register_function('total', function(keys) {function} end)")
+    };
+    let (_folder, path) = script(&body("return #redis.call('HGETALL', keys[1])"));
+    let url = server.url();
+    let words = |path: &Path| {
+        let words =
+            [path.to_str().unwrap(), "--function", "total", "--redis.addr", &url, "--key", "cart=hash"];
+        [&words[..], &["--max-size", "100"]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |path: &Path| rehearse(&words(path).iter().map(String::as_str).collect::<Vec<_>>());
+    let rehearsed = run(&path);
+    assert_eq!(rehearsed.code, Some(0), "{}{}", rehearsed.stdout, rehearsed.stderr);
+    assert_eq!(library(&mut client), []);
+
+    let (_folder, endless) = script(&body("while true do end"));
+    let folder = TempDir::new().unwrap();
+    let words: Vec<String> = words(&endless);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let process =
+        command(folder.path(), &words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(LIMIT, "the library", || {
+        (client.call(&["FUNCTION", "LIST"]) != Value::Array(vec![])).then_some(())
+    });
+    kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGINT).unwrap();
+    let output = process.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("keys and functions created by the rehearsal were removed"), "{stderr}");
+    assert_eq!(library(&mut client), []);
+
+    client.call(&["FUNCTION", "LOAD", &body("return 7")]);
+    let theirs = library(&mut client);
+    let refused = run(&path);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{}", refused.stderr);
+    assert!(refused.stderr.contains("delete it (FUNCTION DELETE)"), "{}", refused.stderr);
+    assert_eq!(library(&mut client), theirs);
+}
+
+#[test]
 fn a_server_of_the_user_is_reached_by_tls_and_password() {
     let Some(kind) = test_support::server::available().into_iter().find(|kind| kind.has_tls()) else {
         return cache::skip("no server on this machine has TLS");

@@ -59,6 +59,11 @@ pub(crate) enum RehearseError {
     /// The script or library does not compile.
     #[error("the server rejects the script: {0}")]
     Rejected(String),
+    /// The server has the library or a function of it already.
+    #[error(
+        "the server rejects the library: {0}; a rehearsal replaces none: delete it (FUNCTION DELETE), or use another server"
+    )]
+    Exists(String),
     /// The script fails with the data.
     #[error("the script fails: {0}")]
     Script(String),
@@ -76,14 +81,14 @@ pub(crate) enum RehearseError {
     Output(#[from] io::Error),
 }
 
-/// Keys that an interrupted rehearsal leaves on its server.
+/// Keys and functions that an interrupted rehearsal leaves on its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remains {
     /// None, because the server was private.
     Private,
-    /// The keys of the rehearsal were removed from the user's server.
+    /// Those of the rehearsal were removed from the user's server.
     Removed,
-    /// Keys of the rehearsal may still be on the user's server.
+    /// Those of the rehearsal may still be on the user's server.
     Unknown,
 }
 
@@ -92,9 +97,11 @@ impl std::fmt::Display for Remains {
         formatter.write_str(match self {
             Self::Private => "; the private server was stopped and its directory removed",
             Self::Removed => {
-                "; the keys created by the rehearsal were removed from the server of --redis.addr"
+                "; the keys and functions created by the rehearsal were removed from the server of --redis.addr"
             }
-            Self::Unknown => "; keys created by the rehearsal may be left on the server of --redis.addr",
+            Self::Unknown => {
+                "; keys and functions created by the rehearsal may be left on the server of --redis.addr"
+            }
         })
     }
 }

@@ -243,8 +243,8 @@ pub(crate) async fn measure(
     clock: &Clock,
     progress: &mut impl Progress,
 ) -> Result<Measurements, RehearseError> {
-    let callable = session.load(plan.source.as_bytes(), plan.function.as_deref()).await?;
     let reference = session.load(REFERENCE.as_bytes(), None).await?;
+    let callable = session.load(plan.source.as_bytes(), plan.function.as_deref()).await?;
     let mut rehearsal = Rehearsal {
         plan,
         max_size: bounds.max_size,
@@ -258,7 +258,12 @@ pub(crate) async fn measure(
         copy_cost: 0.5e-6,
     };
     let result = rehearsal.grow(session, progress).await;
-    let removed = if rehearsal.measured.unkillable { Ok(()) } else { rehearsal.data.remove(session).await };
+    let removed = if rehearsal.measured.unkillable {
+        Ok(())
+    } else {
+        let removed = rehearsal.data.remove(session).await;
+        removed.and(session.delete_library().await)
+    };
     // An error of the rehearsal takes precedence over one of the removal.
     result.map_err(|error| match error {
         RehearseError::Interrupted(_) if removed.is_ok() => RehearseError::Interrupted(Remains::Removed),

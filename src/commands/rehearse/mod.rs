@@ -249,7 +249,12 @@ impl Rehearsal<'_> {
         let server = format!("{} {}", snapshot.server, snapshot.version);
         let mut report =
             Report::new(&path.display().to_string(), &plan, server, &measured, self.cli.slow_warning);
-        if !session.is_private() && !measured.unkillable {
+        if !session.is_private() && measured.unkillable {
+            let what = if plan.function.is_some() { "keys and library" } else { "keys" };
+            report.notes.push(format!(
+                "the script still runs on the server of --redis.addr, so the {what} of the rehearsal were not deleted"
+            ));
+        } else if !session.is_private() {
             let left = session.snapshot().await?.keys;
             if left > 0 {
                 report

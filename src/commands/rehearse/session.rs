@@ -101,6 +101,8 @@ pub(crate) struct Session {
     private: Option<PrivateServer>,
     /// Cancelled to end a rehearsal on the user's server. A private server is ended instead.
     interrupted: CancellationToken,
+    /// Name of the loaded library.
+    library: Option<String>,
 }
 
 impl Session {
@@ -109,8 +111,8 @@ impl Session {
         let endpoint = Endpoint::Unix(server.socket());
         let connection = open(first_connection(&endpoint).await?);
         let killer = open(connect(&endpoint).await?);
-        let mut session =
-            Self { connection, killer, private: Some(server), interrupted: CancellationToken::new() };
+        let interrupted = CancellationToken::new();
+        let mut session = Self { connection, killer, private: Some(server), interrupted, library: None };
         session.wait_until_loaded().await?;
         Ok(session)
     }
@@ -122,7 +124,7 @@ impl Session {
     ) -> Result<Self, RehearseError> {
         let connection = dial(target).await?;
         let killer = dial(target).await?;
-        Ok(Self { connection, killer, private: None, interrupted })
+        Ok(Self { connection, killer, private: None, interrupted, library: None })
     }
 
     /// Returns true if the server is private, so that all data on it belongs to the rehearsal.
@@ -205,7 +207,7 @@ impl Session {
         Ok(Snapshot::parse(&info))
     }
 
-    /// Loads a script, or the library of a function.
+    /// Loads a script, or the library of a function. Replaces no library.
     pub(crate) async fn load(
         &mut self,
         source: &[u8],
@@ -213,13 +215,18 @@ impl Session {
     ) -> Result<Callable, RehearseError> {
         let rejected = |error| match error {
             RehearseError::Failed { failure: CommandError::ErrorReply(reply), .. } => {
-                RehearseError::Rejected(reply.to_string())
+                match reply.to_string() {
+                    text if text.contains("already exists") => RehearseError::Exists(text),
+                    text => RehearseError::Rejected(text),
+                }
             }
             other => other,
         };
         if let Some(name) = function {
-            let load = cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(source).take();
-            self.send(load, "FUNCTION LOAD").await.map_err(rejected)?;
+            let load = cmd("FUNCTION").arg("LOAD").arg(source).take();
+            if let Value::BulkString(library) = self.send(load, "FUNCTION LOAD").await.map_err(rejected)? {
+                self.library = Some(String::from_utf8_lossy(&library).into_owned());
+            }
             return Ok(Callable::Function { name: name.to_owned() });
         }
         let load = cmd("SCRIPT").arg("LOAD").arg(source).take();
@@ -229,6 +236,13 @@ impl Session {
             }
             other => Err(RehearseError::Rejected(format!("unexpected reply {other:?}"))),
         }
+    }
+
+    /// Deletes the library that [`Self::load`] loaded.
+    pub(crate) async fn delete_library(&mut self) -> Result<(), RehearseError> {
+        let Some(library) = self.library.take() else { return Ok(()) };
+        let delete = cmd("FUNCTION").arg("DELETE").arg(library).take();
+        self.send(delete, "FUNCTION DELETE").await.map(drop)
     }
 
     /// Runs a script, and kills it if it takes longer than [`RUN_LIMIT`] or the rehearsal is interrupted.
