@@ -703,24 +703,32 @@ alertmanagers:
     timeout: 3s
     basic_auth: { username: alerts, password_file: secret }
     tls_config: { ca_file: ca.pem, server_name: am.example, insecure_skip_verify: false }
-    http_headers: { X-Scope-OrgID: { values: [one] }, X-Key: { files: [key] } }
+    http_headers: { X-Scope-OrgID: { values: [tenant] }, X-Key: { secrets: [hush] }, X-More: { files: [key] } }
     static_configs: [{ targets: ['am-0:9093', 'am-1:9093'] }]
+  - basic_auth: { username: alerts, password: sesame }
+    static_configs: [{ targets: ['am-2:9093'] }]
   - authorization: { credentials: token }
 ";
         let config = parse(&["--alertmanager.url=http://other:9093"], Some(text)).unwrap().unwrap();
         let urls: Vec<&str> = config.alertmanagers.iter().map(|alertmanager| &*alertmanager.url).collect();
-        assert_eq!(urls, ["http://other:9093", "https://am-0:9093/am", "https://am-1:9093/am"]);
-        let [other, first, _] = &config.alertmanagers[..] else { panic!("{config:?}") };
+        let expected =
+            ["http://other:9093", "https://am-0:9093/am", "https://am-1:9093/am", "http://am-2:9093"];
+        assert_eq!(urls, expected);
+        let [other, first, ..] = &config.alertmanagers[..] else { panic!("{config:?}") };
         assert!(matches!(&other.authorization, Some(Authorization::Scheme(scheme, _)) if scheme == "Bearer"));
         assert!(
             matches!(&first.authorization, Some(Authorization::Basic(_, Secret::File(file))) if file.ends_with("secret"))
         );
         assert_eq!(first.timeout, Duration::from_secs(3));
-        assert_eq!(first.headers.len(), 2);
+        assert_eq!(first.headers.len(), 3);
         let tls = first.tls.as_ref().unwrap();
         assert!(tls.ca.as_ref().unwrap().is_absolute(), "{tls:?}");
         assert_eq!(config.labels["cluster"], "eu-1");
-        assert!(!format!("{config:?}").contains("token"), "a secret is never shown");
+        let shown = format!("{config:?}");
+        assert!(
+            !["token", "sesame", "tenant", "hush"].iter().any(|secret| shown.contains(secret)),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -28,6 +28,9 @@ const MAX_SECRET: u64 = 64 << 10;
 /// Maximum length of the response text included in an error, in bytes.
 const MAX_DETAIL: usize = 200;
 
+/// Replacement for a secret in the text of a response.
+const REDACTED: &str = "***";
+
 /// Value of the header User-Agent.
 const USER_AGENT: &str = concat!("redis-script-exporter/", env!("CARGO_PKG_VERSION"));
 
@@ -100,9 +103,9 @@ impl Client {
 
     /// Keeps the connection and returns the body, if the status is 2xx.
     fn accept(&mut self, response: Response) -> Result<Bytes, HttpError> {
-        let Response { connection, status, body } = response;
+        let Response { connection, status, body, secrets } = response;
         if !status.is_success() {
-            let text = String::from_utf8_lossy(&body);
+            let text = without(&secrets, String::from_utf8_lossy(&body).into_owned());
             let text = clean(text.trim(), MAX_DETAIL);
             let hint = match status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (see basic_auth and authorization)",
@@ -165,16 +168,37 @@ struct Response {
     connection: Connection,
     status: StatusCode,
     body: Bytes,
+    /// Secret headers of the request.
+    secrets: Vec<HeaderValue>,
 }
 
 async fn exchange(mut connection: Connection, request: Request<Body>) -> Result<Response, String> {
     let error = |error: hyper::Error| format!("the connection broke: {error}");
+    let secrets = request.headers().values().filter(|value| value.is_sensitive()).cloned().collect();
     connection.requests.ready().await.map_err(error)?;
     let response = connection.requests.send_request(request).await.map_err(error)?;
     let status = response.status();
     let body = to_bytes(Body::new(response.into_body()), MAX_RESPONSE).await;
     let body = body.map_err(|error| format!("cannot read the response: {error}"))?;
-    Ok(Response { connection, status, body })
+    Ok(Response { connection, status, body, secrets })
+}
+
+/// Replaces the secrets of a request in the text of its response, which may repeat them: whole header values, and the
+/// credentials or the password in them.
+fn without(secrets: &[HeaderValue], mut text: String) -> String {
+    for secret in secrets {
+        let value = String::from_utf8_lossy(secret.as_bytes());
+        let credentials = value.split_once(' ').map(|(_, credentials)| credentials);
+        let pair = credentials.and_then(|credentials| STANDARD.decode(credentials).ok());
+        let pair = pair.and_then(|pair| String::from_utf8(pair).ok());
+        let password = pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password);
+        for part in [Some(&*value), credentials, password].into_iter().flatten() {
+            if !part.is_empty() {
+                text = text.replace(part, REDACTED);
+            }
+        }
+    }
+    text
 }
 
 async fn authorization_value(authorization: &Authorization) -> Result<HeaderValue, HttpError> {

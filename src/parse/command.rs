@@ -319,6 +319,64 @@ pub(crate) enum Request {
 mod tests {
     use super::*;
 
+    /// Returns the ACL rules for the commands of a request; `with_subcommand` if they name subcommands.
+    fn grant_of(request: &Request, with_subcommand: bool) -> String {
+        let packed = match request {
+            Request::Packed(bytes) => bytes.to_vec(),
+            Request::One(command) => command.get_packed_command(),
+            Request::Pipeline(pipeline) => pipeline.get_packed_pipeline(),
+        };
+        let mut commands: Vec<Vec<String>> = Vec::new();
+        for line in String::from_utf8(packed).unwrap().lines() {
+            match line.as_bytes().first() {
+                Some(b'*') => commands.push(Vec::new()),
+                Some(b'$') | None => {}
+                Some(_) => commands.last_mut().unwrap().push(line.to_ascii_lowercase()),
+            }
+        }
+        let words = if with_subcommand { 2 } else { 1 };
+        let rules = commands.iter().map(|command| format!("+{}", command[..words].join("|")));
+        rules.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_command_sends_what_its_grant_allows() {
+        let sha1 = Sha1Digits::of(b"return 1");
+        for command in [
+            Command::Ping,
+            Command::Transaction,
+            Command::Info(&["server", "stats"]),
+            Command::SlowlogGet(1),
+            Command::SlowlogLen,
+            Command::ConfigGet(&["slowlog-max-len"]),
+            Command::FunctionStats,
+            Command::FunctionList,
+            Command::ScriptShow(sha1),
+            Command::SetName,
+        ] {
+            let request = command.request(&CommandNames::default());
+            assert_eq!(grant_of(&request, command.grant().contains('|')), command.grant());
+        }
+        for command in [
+            GuardCommand::Ping,
+            GuardCommand::FunctionStats,
+            GuardCommand::ScriptKill,
+            GuardCommand::FunctionKill,
+            GuardCommand::Multi,
+            GuardCommand::Discard,
+        ] {
+            assert_eq!(grant_of(&command.request(), command.grant().contains('|')), command.grant());
+        }
+        for command in [
+            TopologyCommand::ClusterNodes,
+            TopologyCommand::SentinelMaster("m"),
+            TopologyCommand::SentinelReplicas("m"),
+            TopologyCommand::SentinelSentinels("m"),
+        ] {
+            assert_eq!(grant_of(&command.request(), true), command.grant());
+        }
+    }
+
     /// `SECURITY.md` states these limits.
     #[test]
     fn each_reply_has_the_documented_limit() {

@@ -1,7 +1,7 @@
 //! The exporter's Redis users and their permissions. The README's user is sufficient for everything, a missing permission
 //! disables only the features that need it, and passwords never appear in output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,6 +15,7 @@ use crate::common::{
     LIMIT, QUICK, SPIN, begin, calls, lines_with, load_spin, logs_milliseconds, number, repository, spin,
     state, target_of,
 };
+use crate::discover::Sentinel;
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::{Builder, Exporter};
 use test_support::http::Connection;
@@ -30,6 +31,7 @@ on_each_server!(
     renamed_commands_are_sent_by_their_new_names,
     the_readmes_user_can_do_everything,
     the_readmes_user_can_do_nothing_else,
+    no_command_writes,
     a_missing_grant_disables_only_its_feature,
     a_password_is_taken_from_everywhere,
     a_wrong_password_is_logged_once,
@@ -47,8 +49,10 @@ fn files_that_every_user_may_change_are_named() {
     let (config, password, other) = (file("config.yml"), file("password"), file("other"));
     let web = file("web.yml");
     let (guard, alertmanager, token) = (file("guard"), file("alertmanager.yml"), file("token"));
+    let of_alertmanager = ["alertmanager-user", "alertmanager-password", "header"].map(file);
     let (server, peer, own_guard, module) = (file("server"), file("peer"), file("own-guard"), file("module"));
-    for secret in [&password, &other, &guard, &token, &server, &peer, &own_guard, &module] {
+    let secrets = [&password, &other, &guard, &token, &server, &peer, &own_guard, &module];
+    for secret in secrets.into_iter().chain(&of_alertmanager) {
         fs::write(secret, PASSWORD).unwrap();
     }
     let certificates = Certificates::new();
@@ -60,7 +64,9 @@ fn files_that_every_user_may_change_are_named() {
     let tls = |key: &str| format!("{{cert_file: '{}', key_file: {key}}}", cert.display());
     let entries = format!(
         "alertmanagers: [{{authorization: {{credentials_file: token}}, scheme: https, tls_config: {}, static_configs: \
-         [{{targets: ['127.0.0.1:1']}}]}}]",
+         [{{targets: ['127.0.0.1:1']}}]}}, {{basic_auth: {{username_file: alertmanager-user, password_file: \
+         alertmanager-password}}, http_headers: {{X-Key: {{files: [header]}}}}, static_configs: [{{targets: \
+         ['127.0.0.1:2']}}]}}]",
         tls("alertmanager-key")
     );
     fs::write(&alertmanager, entries).unwrap();
@@ -79,7 +85,7 @@ fn files_that_every_user_may_change_are_named() {
     fs::write(&config, format!("{targets}\n{modules}\n")).unwrap();
     let named =
         [&config, &web, &password, &guard, &alertmanager, &token, &server, &peer, &own_guard, &module];
-    let named: Vec<&PathBuf> = named.into_iter().chain(&keys).collect();
+    let named: Vec<&PathBuf> = named.into_iter().chain(&keys).chain(&of_alertmanager).collect();
     for file in &named {
         fs::set_permissions(file, fs::Permissions::from_mode(0o602)).unwrap();
     }
@@ -258,10 +264,54 @@ fn the_readmes_user_can_do_everything(kind: Kind) {
     assert!(!exporter.logs().contains("not available"), "{}", exporter.logs());
 }
 
+/// Returns the ACL rules of all commands in `src/parse/command.rs`.
+fn grants_of_the_source() -> BTreeSet<String> {
+    let source = fs::read_to_string(repository("src/parse/command.rs")).unwrap();
+    let (source, _) = source.split_once("#[cfg(test)]").unwrap();
+    let literals = source.split('"').skip(1).step_by(2).filter(|literal| literal.starts_with('+'));
+    literals.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// Reads the flags of each command from servers of both kinds: one with data, and a Sentinel.
+fn no_command_writes(kind: Kind) {
+    let server = Server::start(kind);
+    let sentinel = Sentinel::start(kind, &server);
+    let grants = grants_of_the_source();
+    assert!(grants.len() > 15, "{grants:?}");
+    for grant in &grants {
+        let name = grant.trim_start_matches('+');
+        // Before 7.0, only commands have flags, not their subcommands.
+        let name = if kind.has_functions() { name } else { name.split('|').next().unwrap() };
+        let info = ["COMMAND", "INFO", name];
+        let reply = if name.starts_with("sentinel") { sentinel.call(&info) } else { server.call(&info) };
+        let Value::Array(commands) = &reply else { panic!("{name}: {reply:?}") };
+        let [Value::Array(fields)] = &commands[..] else {
+            let is_newer = name.starts_with("function") && !kind.has_functions() || name == "script|show";
+            assert!(is_newer, "{kind} has no {name}: {reply:?}");
+            continue;
+        };
+        let (Value::Array(flags) | Value::Set(flags)) = &fields[2] else { panic!("{name}: {fields:?}") };
+        let flags: Vec<String> = flags.iter().map(text).collect();
+        assert!(!flags.is_empty() && !flags.iter().any(|flag| flag == "write"), "{name}: {flags:?}");
+    }
+    let writes = server.call(&["COMMAND", "INFO", "set"]);
+    assert!(format!("{writes:?}").contains("\"write\""), "{writes:?}");
+}
+
 /// Tries commands that read or write data, reveal secrets, change settings, or end clients or the server.
 fn the_readmes_user_can_do_nothing_else(kind: Kind) {
     let server = Server::start(kind);
     make_user(&mut server.client(), "exporter", &readme_rules(kind));
+    let grants = grants_of_the_source();
+    for rule in readme_rules(kind).iter().filter(|rule| rule.starts_with('+')) {
+        assert!(grants.contains(rule), "monitoring does not need {rule}");
+    }
+    let Value::Array(user) = server.call(&["ACL", "GETUSER", "exporter"]) else { panic!("a list") };
+    for what in ["keys", "channels"] {
+        let at = user.iter().position(|field| *field == Value::BulkString(what.into())).unwrap();
+        let none = [Value::Array(vec![]), Value::BulkString(vec![])];
+        assert!(none.contains(&user[at + 1]), "{what}: {user:?}");
+    }
     let mut exporter = server.client();
     assert_eq!(exporter.call(&["AUTH", "exporter", PASSWORD]), Value::Okay);
     let mut words = vec![
@@ -629,7 +679,7 @@ fn passwords_are_seen_nowhere(kind: Kind) {
 }
 
 /// Returns the responses of all endpoints, with those to invalid requests.
-fn pages(exporter: &Exporter, addr: &str) -> String {
+pub(crate) fn pages(exporter: &Exporter, addr: &str) -> String {
     let probe = format!("/probe?target={addr}");
     let paths = [
         "/metrics",

@@ -247,6 +247,38 @@ fn modules_import_each_other_in_one_direction() {
     assert!(imports.is_empty(), "circles: {imports:#?}");
 }
 
+/// Files that build commands: monitoring and the guard, AUTH, and `rehearse`.
+const BUILD_COMMANDS: [&str; 4] = [
+    "client/connection.rs",
+    "commands/rehearse/sample.rs",
+    "commands/rehearse/session.rs",
+    "parse/command.rs",
+];
+
+/// All commands are built in one file, except AUTH and those of `rehearse`.
+#[test]
+fn monitoring_sends_only_the_commands_of_one_file() {
+    let builds = |source: &Source| {
+        let items =
+            source.used.iter().filter_map(|path| path.trim_start_matches("use::").strip_prefix("redis::"));
+        let mut names = items.filter_map(|path| path.split("::").next());
+        names.any(|name| ["cmd", "Cmd", "pipe", "Pipeline", "Client", "aio"].contains(&name))
+    };
+    let sources = sources();
+    let building: BTreeSet<&str> =
+        sources.iter().filter(|source| builds(source)).map(|source| source.path.to_str().unwrap()).collect();
+    assert_eq!(building, BUILD_COMMANDS.into());
+    let connection = fs::read_to_string(repository("src/client/connection.rs")).unwrap();
+    assert_eq!((connection.matches("cmd(").count(), connection.matches("cmd(AUTH)").count()), (1, 1));
+    // The only function that takes any command is used by `rehearse`.
+    let any: BTreeSet<PathBuf> = sources
+        .iter()
+        .map(|source| source.path.clone())
+        .filter(|path| fs::read_to_string(repository("src").join(path)).unwrap().contains(".send_any("))
+        .collect();
+    assert!(any.iter().all(|path| path.starts_with("commands/rehearse")), "{any:?}");
+}
+
 /// The only C file sets the parameters of an allocator.
 #[test]
 fn there_is_no_unsafe_code_and_one_crypto_provider() {
@@ -269,7 +301,8 @@ fn there_is_no_unsafe_code_and_one_crypto_provider() {
         }
     }
     assert_eq!(in_c, [repository("src/allocator.c")]);
-    assert_eq!(fs::read_to_string(&in_c[0]).unwrap().lines().count(), 20, "SECURITY.md");
+    let allocator = fs::read_to_string(&in_c[0]).unwrap();
+    assert_eq!((allocator.lines().count(), allocator.matches("mallopt(").count()), (20, 2), "SECURITY.md");
 }
 
 #[test]

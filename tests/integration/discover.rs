@@ -393,7 +393,7 @@ fn later(seconds: u64) -> String {
 }
 
 /// A running Sentinel.
-struct Sentinel {
+pub(crate) struct Sentinel {
     /// Declared before the directory, because the process must not outlive its files.
     process: Process,
     _dir: TempDir,
@@ -405,7 +405,7 @@ const NODE_PASSWORD: &str = "sesame";
 const SENTINEL_PASSWORD: &str = "guardian";
 
 impl Sentinel {
-    fn start(kind: Kind, master: &Server) -> Self {
+    pub(crate) fn start(kind: Kind, master: &Server) -> Self {
         let dir = TempDir::new().unwrap();
         let port = free_port();
         let lines = [
@@ -433,7 +433,7 @@ impl Sentinel {
         sentinel
     }
 
-    fn call(&self, args: &[&str]) -> Value {
+    pub(crate) fn call(&self, args: &[&str]) -> Value {
         let mut client = Client::connect((Ipv4Addr::LOCALHOST, self.port).into());
         client.auth("default", SENTINEL_PASSWORD);
         client.call(args)

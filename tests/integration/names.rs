@@ -14,8 +14,9 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
+use crate::access::readme_rules;
 use crate::common::{
-    LIMIT, QUICK, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch,
+    LIMIT, QUICK, begin, calls, calls_by_name, lines_with, repository, slowlog, wait_for_scripts, watch,
 };
 use test_support::cache;
 use test_support::client::{Client, text};
@@ -339,7 +340,17 @@ fn a_queue_librarys_scripts_are_named(kind: Kind) {
 fn sources_are_fetched_once(kind: Kind) {
     let folder = folder(&[("short.lua", SHORT)]);
     let server = logs_everything(kind).start();
-    let exporter = watch(&server, &[&flag(folder.path()), "--web.show-source"]);
+    // Sources need one grant more than the README's user has.
+    let mut command = ["ACL", "SETUSER", "exporter"].map(str::to_owned).to_vec();
+    command.extend(readme_rules(kind));
+    command.extend(kind.is_valkey().then(|| "+script|show".to_owned()));
+    let login = ["--redis.user=exporter", "--redis.password=PASSWORD"];
+    assert_eq!(server.call(&command), Value::Okay);
+    let state_file = folder.path().join("state");
+    let state_flag = format!("--state.file={}", state_file.display());
+    let args = ["--redis.addr", &server.url(), &state_flag];
+    let exporter = Exporter::builder().args(&args).args(if kind.is_valkey() { &login[..] } else { &[] });
+    let mut exporter = begin(exporter.args(&[&flag(folder.path()), "--web.show-source"]));
     let mut client = server.client();
     let (named, unnamed) = (load(&mut client, SHORT), load(&mut client, "return 7"));
     for sha1 in [&named, &unnamed, &unnamed] {
@@ -384,6 +395,11 @@ fn sources_are_fetched_once(kind: Kind) {
     let told = silent.get("/api/v1/scripts").body;
     assert!(told.contains("short.lua") && !told.contains("source"), "only if it was asked for: {told}");
     assert!(lines_with(&exporter.logs(), &["not available"]).is_empty(), "{}", exporter.logs());
+    assert_eq!(client.call(&["ACL", "LOG"]), Value::Array(vec![]), "nothing was refused");
+    exporter.terminate();
+    let saved = fs::read_to_string(&state_file).unwrap();
+    assert!(saved.contains(&named[..12]), "{saved}");
+    assert!(!saved.contains("return 7") && !saved.contains("-- short"), "{saved}");
 }
 
 /// SHA1 of a script in bull 3.20 to 4.1.

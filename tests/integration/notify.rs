@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,10 +13,12 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
+use crate::access::pages;
 use crate::common::{LIMIT, lines_with, target_of, wait_for_lines};
 use test_support::client::text;
 use test_support::exporter::Exporter;
 use test_support::hostile::{Hostile, endless, listen_on};
+use test_support::metrics::Metrics;
 use test_support::monitoring::{
     Alertmanager, Page, Prometheus, Receiver, Status, available, shipped, unix_seconds,
 };
@@ -699,40 +701,63 @@ fn check_sends_a_test_alert_and_says_what_became_of_it() {
     }
 }
 
-/// An Alertmanager that redirects to another server, with a proxy configured in the environment.
-#[test]
-fn redirects_are_not_followed_and_proxies_are_not_used() {
-    let (other, redirecting) =
-        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    other.set_nonblocking(true).unwrap();
-    let elsewhere = format!("http://{}", other.local_addr().unwrap());
-    let url = format!("--alertmanager.url=http://{}", redirecting.local_addr().unwrap());
-    let location = format!("{elsewhere}/api/v2/alerts");
+/// Starts a server that responds to every request with `answer`, which receives the beginning of the request. Returns its
+/// address and the requests.
+fn recording(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+    let received = Arc::clone(&requests);
     thread::spawn(move || {
-        for stream in redirecting.incoming() {
+        for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 16_384]);
-            let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\n");
-            let _ =
-                stream.write_all(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+            let mut bytes = vec![0; 16_384];
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            let request = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            let response = answer(&request);
+            received.lock().unwrap().push(request);
+            let _ = stream.write_all(response.as_bytes());
         }
     });
-    let checked = Exporter::builder()
-        .args(&["check", "--alertmanager", "--redis.addr=127.0.0.1:1", &url])
-        .env("HTTP_PROXY", &elsewhere)
-        .env("http_proxy", &elsewhere)
-        .run();
-    assert!(checked.stdout.contains("redirects are not followed"), "{checked:?}");
-    let accepted = other.accept();
-    assert!(accepted.is_err(), "{accepted:?}");
+    (addr, requests)
 }
 
-/// Two entries with credentials and one without; `check` and the alerts send the same requests.
+/// Returns a response that closes the connection.
+fn response(status: &str, header: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+/// An Alertmanager that redirects to another server, which is also the proxy configured in the environment.
+#[test]
+fn redirects_are_not_followed_and_proxies_are_not_used() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let elsewhere = format!("http://{}", other.local_addr().unwrap());
+    let location = format!("Location: {elsewhere}/api/v2/alerts\r\n");
+    let (redirecting, _) = recording(move |_| response("307 Temporary Redirect", &location, ""));
+    let urls = ["http", "https"].map(|scheme| format!("--alertmanager.url={scheme}://{redirecting}"));
+    let with_proxy = |args: &[&str]| {
+        let variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+        let builder = Exporter::builder().args(args).args(&["--redis.addr=127.0.0.1:1"]).args(&urls);
+        let builder = builder.env("NO_PROXY", "").env("no_proxy", "");
+        variables.iter().fold(builder, |builder, name| builder.env(name, &elsewhere))
+    };
+    let checked = with_proxy(&["check", "--alertmanager"]).run();
+    assert!(checked.stdout.contains("redirects are not followed"), "{checked:?}");
+    let exporter = with_proxy(&[]).start();
+    wait_for_lines(&exporter, &["cannot send alerts", "redirects are not followed"], 1);
+    wait_for_lines(&exporter, &["cannot send alerts", &format!("https://{redirecting}")], 1);
+    let accepted = other.accept();
+    assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
+}
+
+/// Two entries with credentials and one without.
 #[test]
 fn credentials_are_sent_only_to_the_addresses_of_their_entry() {
     let folder = TempDir::new().unwrap();
-    let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let [first, second, open] = [0, 1, 2].map(|index| listeners[index].local_addr().unwrap());
+    let receivers = [(); 3].map(|()| recording(|_| response("200 OK", "", "")));
+    let [first, second, open] = receivers.each_ref().map(|(addr, _)| addr);
     let entries = format!(
         "alertmanagers:\n\
          - {{authorization: {{credentials: token-of-the-first}}, static_configs: [{{targets: ['{first}']}}]}}\n\
@@ -741,32 +766,157 @@ fn credentials_are_sent_only_to_the_addresses_of_their_entry() {
     );
     let path = folder.path().join("alertmanager.yml");
     fs::write(&path, entries).unwrap();
-    let requests: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut head = [0; 16_384];
-                let length = stream.read(&mut head).unwrap();
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                String::from_utf8_lossy(&head[..length]).into_owned()
-            })
+    let flags = ["--redis.addr=127.0.0.1:1", "--alertmanager.config.file", path.to_str().unwrap()];
+    let sent = || -> [BTreeSet<Option<String>>; 3] {
+        receivers.each_ref().map(|(_, requests)| {
+            let authorization = |request: String| {
+                let line =
+                    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
+                line.map(|line| line.split_once(": ").unwrap().1.to_owned())
+            };
+            std::mem::take(&mut *requests.lock().unwrap()).into_iter().map(authorization).collect()
         })
-        .collect();
-    let checked = Exporter::builder()
-        .args(&["check", "--alertmanager", "--redis.addr=127.0.0.1:1"])
-        .args(&["--alertmanager.config.file", path.to_str().unwrap()])
-        .run();
-    let authorization = |request: String| {
-        let line = request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
-        line.map(|line| line.split_once(": ").unwrap().1.to_owned())
     };
-    let sent: Vec<_> = requests.into_iter().map(|request| authorization(request.join().unwrap())).collect();
-    let expected = [Some("Bearer token-of-the-first"), Some("Basic c2Vjb25kOnNlY3JldA=="), None];
-    assert_eq!(sent, expected.map(|value| value.map(str::to_owned)), "{checked:?}");
+    let expected = [Some("Bearer token-of-the-first"), Some("Basic c2Vjb25kOnNlY3JldA=="), None]
+        .map(|value| BTreeSet::from([value.map(str::to_owned)]));
+    let checked = Exporter::builder().args(&["check", "--alertmanager"]).args(&flags).run();
+    assert_eq!(sent(), expected, "{checked:?}");
     let shown = [checked.stdout, checked.stderr].concat();
     assert!(!["token-of-the-first", "secret", "c2Vjb25k"].iter().any(|one| shown.contains(one)), "{shown}");
+    let exporter = Exporter::start(&flags);
+    exporter.wait_for(LIMIT, "a request to each", |metrics| {
+        metrics.sum("redis_script_exporter_alertmanager_up", &[]) >= 3.0
+    });
+    assert_eq!(sent(), expected);
+}
+
+/// Each secret is sent, and each response repeats it.
+#[test]
+fn secrets_for_alertmanagers_are_seen_nowhere() {
+    // Only the beginning of a response is shown, so it repeats the headers from the first one that may be secret.
+    let (addr, requests) = recording(|request| {
+        let decoded = if request.contains("Basic ") { "wrong password sesame-2" } else { "" };
+        let headers = request.split_once("application/json").map_or(request, |(_, headers)| headers);
+        response("500 Internal Server Error", "", &format!("{decoded} {headers}"))
+    });
+    let folder = TempDir::new().unwrap();
+    for (file, secret) in [("token", "sesame-3\n"), ("password", "sesame-2\n"), ("header", "sesame-6\n")] {
+        fs::write(folder.path().join(file), secret).unwrap();
+    }
+    let settings = [
+        "authorization: {credentials: sesame-1}",
+        "authorization: {credentials_file: token}",
+        "basic_auth: {username: alerts, password: sesame-2}",
+        "basic_auth: {username: alerts, password_file: password}",
+        "http_headers: {X-Key: {values: [sesame-4]}, X-Other: {secrets: [sesame-5]}, X-File: {files: [header]}}",
+    ];
+    let entry = |(index, settings): (usize, &&str)| {
+        format!("- {{{settings}, path_prefix: a{index}, static_configs: [{{targets: ['{addr}']}}]}}\n")
+    };
+    let entries = settings.iter().enumerate().map(entry).collect::<String>();
+    let path = folder.path().join("alertmanager.yml");
+    fs::write(&path, format!("alertmanagers:\n{entries}")).unwrap();
+    let state = folder.path().join("state");
+    let flags = ["--redis.addr=127.0.0.1:1", "--alertmanager.config.file", path.to_str().unwrap()];
+    let basic = "YWxlcnRzOnNlc2FtZS0y";
+    for format in ["logfmt", "json"] {
+        let mut exporter = Exporter::builder()
+            .args(&flags)
+            .args(&["--log.level=trace", "--log.format", format, "--state.file", state.to_str().unwrap()])
+            .start();
+        wait_for_lines(&exporter, &["cannot send alerts", "status 500", "***"], settings.len());
+        let mut seen = pages(&exporter, "127.0.0.1:1");
+        exporter.terminate();
+        seen += &exporter.logs();
+        seen += &fs::read_to_string(&state).unwrap();
+        let format = if format == "json" { "json" } else { "text" };
+        let check = ["check", "--alertmanager", "--format", format];
+        let checked = Exporter::builder().args(&check).args(&flags).run();
+        assert!(checked.stdout.contains("status 500"), "{checked:?}");
+        seen += &checked.stdout;
+        seen += &checked.stderr;
+        assert!(!seen.contains("sesame") && !seen.contains(basic), "{seen}");
+    }
+    let sent = requests.lock().unwrap().concat();
+    for secret in ["Bearer sesame-1", basic, "Bearer sesame-3", "sesame-4", "sesame-5", "sesame-6"] {
+        assert!(sent.contains(secret), "{secret} was not sent: {sent}");
+    }
+}
+
+/// Requests `/metrics` as Prometheus does, with this name of the exporter and this `Authorization` header. Returns the
+/// status and the body.
+fn scrape(exporter: &Exporter, host: &str, authorization: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(exporter.addr()).unwrap();
+    let head =
+        format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n");
+    write!(stream, "{head}{authorization}Connection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// With passwords, only clients that have one can name the exporter and delay the end of an alert.
+#[test]
+fn a_scrape_without_the_password_has_no_effect_on_alerts() {
+    run_on(Kind::Redis70, |kind| {
+        let mut server = Server::start(kind);
+        let folder = TempDir::new().unwrap();
+        let web = folder.path().join("web.yml");
+        let hash = bcrypt::hash("open sesame", 4).unwrap();
+        fs::write(&web, format!("basic_auth_users: {{prometheus: '{hash}'}}")).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("--alertmanager.url=http://{}", listener.local_addr().unwrap());
+        let delivered = serve_ok(listener);
+        let (redis, web) = (server.url(), web.to_str().unwrap());
+        let exporter = Exporter::start(&[
+            "--redis.addr",
+            &redis,
+            &url,
+            "--slow.critical=1m",
+            "--web.config.file",
+            web,
+            "--log.level=trace",
+        ]);
+        let right = "cHJvbWV0aGV1czpvcGVuIHNlc2FtZQ==";
+        let login = format!("Authorization: Basic {right}\r\n");
+        let mut seen = String::new();
+        eventually(LIMIT, "everything to be read once", || {
+            let (status, body) = scrape(&exporter, "known:1", &login);
+            assert_eq!(status, 200, "{body}");
+            seen.clone_from(&body);
+            let polls = Metrics::parse(&body).sum("redis_script_exporter_polls_total", &[]);
+            (polls >= 3.0).then_some(())
+        });
+        let wrong = "Authorization: Basic cHJvbWV0aGV1czp3cm9uZw==\r\n";
+        let intrude = || {
+            for login in ["", wrong] {
+                assert_eq!(scrape(&exporter, "intruder:1", login).0, 401);
+            }
+        };
+        intrude();
+        server.pause();
+        let wait_for = |words: &str| {
+            eventually_or_tell(LIMIT, words, || {
+                let alerts = delivered.lock().unwrap();
+                let found = alerts.iter().find(|alert| {
+                    alert["annotations"]["description"].as_str().is_some_and(|text| text.contains(words))
+                });
+                found.cloned().ok_or_else(|| format!("{alerts:#?}"))
+            })
+        };
+        let fired = wait_for(" has been blocked for ");
+        assert_eq!(fired["labels"]["instance"], "known:1", "{fired}");
+        intrude();
+        server.resume();
+        // A client that scraped while the alert fired would delay its end by more than the limit of this wait.
+        let over = wait_for(" was blocked for ");
+        assert_eq!(over["labels"]["instance"], "known:1", "{over}");
+        seen += &exporter.logs();
+        for secret in ["open sesame", right, "$2b$"] {
+            assert!(!seen.contains(secret), "{secret}: {seen}");
+        }
+    });
 }
 
 fn check_with_alertmanager(kind: Kind) {

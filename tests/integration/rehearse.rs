@@ -220,6 +220,26 @@ fn a_server_of_the_user_must_be_empty_and_stays_so(kind: Kind) {
     assert_only_theirs(&mut client);
 }
 
+/// An address in the environment is probably that of a production server.
+#[test]
+fn the_server_of_the_environment_is_not_used() {
+    run_on(Kind::Redis70, |kind| {
+        let server = Server::start(kind);
+        let mut client = server.client();
+        let mut connections = || client.info(&["stats"])["total_connections_received"].clone();
+        let before = connections();
+        let (_script, path) = script("return redis.call('SMEMBERS', KEYS[1])");
+        let folder = TempDir::new().unwrap();
+        let output = command(folder.path(), &[path.to_str().unwrap(), "--max-size=10"])
+            .env("REDIS_ADDR", server.url())
+            .env("REDIS_SCRIPT_EXPORTER_REDIS_ADDR", server.url())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(connections(), before, "{output:?}");
+    });
+}
+
 #[test]
 fn an_interrupt_leaves_nothing() {
     let (_folder, path) = script("while true do end");

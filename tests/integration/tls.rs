@@ -7,7 +7,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 
 use crate::common::{LIMIT, QUICK, SPIN, begin, calls, lines_with, number, spin, state, wait_for_scripts};
 use test_support::client::Client;
-use test_support::exporter::Exporter;
+use test_support::exporter::{Builder, Exporter};
 use test_support::on_each_server;
 use test_support::server::{Kind, Server};
 use test_support::tls::Certificates;
@@ -70,7 +70,13 @@ fn works(exporter: &Exporter, client: &mut Client, target: &str) {
 /// Asserts that the exporter cannot reach the server, and logs one line with the reason that contains one of these words.
 #[track_caller]
 fn fails(flags: &[&str], target: &str, words: &[&str]) {
-    let exporter = Exporter::builder().args(flags).args(&QUICK).start();
+    fails_with(Exporter::builder().args(flags), target, words);
+}
+
+/// Like [`fails`], for an exporter with any settings.
+#[track_caller]
+fn fails_with(builder: Builder, target: &str, words: &[&str]) {
+    let exporter = builder.args(&QUICK).start();
     exporter.wait_for(LIMIT, "a line that says why", |metrics| {
         state(metrics, target) == "unreachable"
             && !lines_with(&exporter.logs(), &["state=unreachable", target]).is_empty()
@@ -93,6 +99,10 @@ fn a_server_with_its_own_authority(kind: Kind) {
             begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
         works(&exporter, &mut server.client(), &target);
     }
+    // The authority is one of the system's.
+    let url = server.tls_url();
+    let system = Exporter::builder().args(&["--redis.addr", &url]).env("SSL_CERT_FILE", file(&ca));
+    works(&begin(system), &mut server.client(), &target);
     // Also by its IP address, which the certificate contains.
     let url = server.tls_url().replace("localhost", "127.0.0.1");
     let exporter = begin(Exporter::builder().args(&["--redis.addr", &url, "--redis.tls-ca-file", file(&ca)]));
@@ -128,6 +138,8 @@ fn a_certificate_that_is_not_trusted(kind: Kind) {
     let (url, stranger) = (server.tls_url(), Certificates::new());
     let words = ["UnknownIssuer", "BadSignature"];
     fails(&["--redis.addr", &url, "--redis.tls-ca-file", file(&stranger.ca())], &target, &words);
+    let system = Exporter::builder().args(&["--redis.addr", &url]).env("SSL_CERT_FILE", file(&stranger.ca()));
+    fails_with(system, &target, &words);
 }
 
 fn a_certificate_that_has_expired(kind: Kind) {

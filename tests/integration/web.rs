@@ -81,8 +81,10 @@ fn unsupported_methods_are_rejected() {
         "/api/v1/incidents",
         "/-/ready",
         "/probe",
+        "/scrape",
+        "/discover-cluster-nodes",
     ] {
-        if !["/-/ready", "/probe"].contains(&path) {
+        if !["/-/ready", "/probe", "/scrape", "/discover-cluster-nodes"].contains(&path) {
             let head = connection.request("HEAD", path, &[]).unwrap();
             assert_eq!((head.status, head.body.as_str()), (200, ""), "HEAD {path}");
             assert!(head.header("content-length").is_some_and(|length| length != "0"), "HEAD {path}");
@@ -256,8 +258,14 @@ fn requests_of_other_sites_are_refused() {
         }
     }
     let before = reloads();
+    for method in ["GET", "HEAD", "DELETE", "PATCH"] {
+        assert_eq!(status(&exporter, &format!("{method} /-/reload"), &[&own]), 405, "{method}");
+    }
     for foreign in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
-        assert_eq!(status(&exporter, "POST /-/reload", &[&own, foreign]), 403, "{foreign}");
+        for method in ["POST", "PUT"] {
+            let request = format!("{method} /-/reload");
+            assert_eq!(status(&exporter, &request, &[&own, foreign]), 403, "{method} {foreign}");
+        }
     }
     assert!((reloads() - before).abs() < 0.5, "nothing was reloaded");
     let same = format!("Origin: http://{}", exporter.addr());

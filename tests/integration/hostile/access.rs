@@ -9,9 +9,10 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::A_WHILE;
+use crate::access::pages;
 use crate::common::{LIMIT, QUICK, lines_with, number, state, wait_for_lines};
 use test_support::exporter::Exporter;
-use test_support::hostile::{Hostile, array, bulk, quiet};
+use test_support::hostile::{Commands, Hostile, array, bulk, quiet};
 use test_support::metrics::Metrics;
 use test_support::wait::{eventually, stays_true};
 
@@ -146,7 +147,10 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     nodes.lock().unwrap().push_str(&line);
     write(", allow: ['127.0.1.1:*', '172.16.0.0/12:*']");
     exporter.signal(Signal::SIGHUP);
-    eventually(LIMIT, "a connection to what is allowed now", || outside.accept().ok());
+    let (admitted, _) = eventually(LIMIT, "a connection to what is allowed now", || outside.accept().ok());
+    admitted.set_nonblocking(false).unwrap();
+    admitted.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(Commands::new(&admitted).next().unwrap(), ["auth", "sesame"], "the entry's password");
     let metrics = exporter.wait_for(LIMIT, "two that are refused", |metrics| {
         state(metrics, &format!("c/localhost:{far}")) == "unreachable"
             && number(metrics, "redis_script_exporter_discovery_refused_servers", &entry) == Some(2)
@@ -184,7 +188,7 @@ fn sentinels_and_redirections_lead_to_no_other_network() {
     let plain = format!("name: moved, addr: '{}', password: sesame", moved.addr);
     fs::write(&file, format!("targets: [{{{entry}, sentinel: {{password: sesame}}}}, {{{plain}}}]")).unwrap();
     let flag = ["--config.file", file.to_str().unwrap()];
-    let exporter = Exporter::builder().args(&flag).args(&QUICK).start();
+    let exporter = Exporter::builder().args(&flag).args(&QUICK).args(&["--log.level=trace"]).start();
     exporter.wait_for(LIMIT, "the refused servers", |metrics| {
         let refused =
             number(metrics, "redis_script_exporter_discovery_refused_servers", &[("discovery", "s")]);
@@ -198,7 +202,8 @@ fn sentinels_and_redirections_lead_to_no_other_network() {
     assert!(rounds > 0 && heard.lock().unwrap().iter().all(|word| word == "sesame"));
     let accepted = outside.accept();
     assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
-    assert!(!exporter.logs().contains("sesame"));
+    let seen = pages(&exporter, &moved.target()) + &exporter.logs();
+    assert!(seen.contains("redis_script_exporter_discovery_up") && !seen.contains("sesame"), "{seen}");
 }
 
 /// A server that claims to have 300 scripts of 1 MiB each.

@@ -222,6 +222,25 @@ fn replies_that_exceed_the_limit_of_their_command() {
     }
 }
 
+#[test]
+fn a_list_of_servers_that_exceeds_its_limit() {
+    let large = bulk("x".repeat(9 << 20));
+    let hostile =
+        Hostile::answering(move |words| if words[0] == "cluster" { large.clone() } else { quiet(words) });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yml");
+    fs::write(&file, format!("targets: [{{name: c, addr: '{}', discover: cluster}}]", hostile.addr)).unwrap();
+    let flag = ["--config.file", file.to_str().unwrap()];
+    let exporter = Exporter::builder().args(&flag).args(&QUICK).start();
+    let words = "the reply to CLUSTER NODES is larger than 8 MiB";
+    eventually(LIMIT, "the line", || {
+        (!lines_with(&exporter.logs(), &["level=warn", "discovery=c", words]).is_empty()).then_some(())
+    });
+    let metrics = exporter.metrics();
+    assert_eq!(number(&metrics, "redis_script_exporter_discovery_up", &[("discovery", "c")]), Some(0));
+    eventually(LIMIT, "another connection", || (hostile.connections() > 1).then_some(()));
+}
+
 /// After new entries, the exporter requests more than one, and the limit on the reply grows with their number.
 #[test]
 fn the_limit_on_a_slow_log_depends_on_the_number_of_entries() {
