@@ -232,6 +232,23 @@ fn a_burst_over_the_length_of_the_slow_log_is_counted_exactly() {
 }
 
 #[test]
+fn a_reset_loses_only_unread_entries() {
+    let (mut server, mut watcher) = started(128);
+    watcher.poll(&mut server, 0, NOW);
+    for (read, unread) in [(5, 0), (5, 3)] {
+        let before = watcher.lost;
+        server.write(read);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(unread);
+        server.ring.clear();
+        server.write(2);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(watcher.lost - before, unread);
+    }
+    assert_eq!((watcher.taken.len(), watcher.repeated), (14, 0));
+}
+
+#[test]
 fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
     let (mut server, mut watcher) = (Server::new(1, 128, Mono::EPOCH), Watcher::default());
     server.write(40);
