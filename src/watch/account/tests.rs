@@ -276,6 +276,17 @@ fn an_unknown_history_of_a_young_server_with_a_full_slow_log_begins_at_id_0() {
         watcher.poll(&mut server, 0, NOW);
         assert_eq!((watcher.taken.len(), watcher.lost), expected, "{uptime}");
     }
+    // The reply is limited to fewer entries than the log has.
+    let mut server = Server::new(1, 128, Mono::EPOCH);
+    let mut watcher = Watcher::default();
+    let past = Some(SlowlogPast::Unclear);
+    let identity = ServerIdentity { run_id: Some("1"), uptime: Some(Duration::from_secs(5)), past };
+    watcher.account.identify(identity, NOW);
+    watcher.poll(&mut server, 0, NOW);
+    watcher.account.pace.limit = 16;
+    server.write(50);
+    watcher.poll(&mut server, 0, NOW);
+    assert_eq!((watcher.taken.len(), watcher.lost), (16, 34));
 }
 
 #[test]
@@ -519,6 +530,13 @@ fn requests_shrink_if_the_connection_keeps_breaking() {
         account.broken(after(seconds));
     }
     assert_eq!(account.request(), 1);
+    // A request for more entries than the slow log can have is first reduced to its length.
+    let mut account = Account::default();
+    account.set_max_len(128);
+    account.pace.request = MAX_ENTRIES;
+    account.broken(NOW);
+    account.broken(after(5));
+    assert_eq!(account.request(), 64);
 }
 
 #[derive(Debug, Clone)]
