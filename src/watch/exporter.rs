@@ -27,7 +27,7 @@ const SLOWLOG_CLOSED_AFTER: u32 = 6;
 
 /// The same for INFO if it has identified the server before, including in a previous process. Without INFO, servers behind the
 /// same address can't be distinguished, so repeated network failures must not disable it too early.
-pub(super) const IDENTITY_CLOSED_AFTER: u32 = 20;
+const IDENTITY_CLOSED_AFTER: u32 = 20;
 
 /// Creates an empty request histogram.
 pub(super) fn request_histogram() -> Histogram {

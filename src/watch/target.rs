@@ -24,7 +24,7 @@ use crate::clock::{Mono, Timestamps, Unix};
 use crate::guard::{
     Caller, Confirmation, Decision, Guard, GuardContext, GuardReport, Named, NamedLine, Policy, SavedGuard,
 };
-use crate::parse::{BusyKind, Entry, Info, SlowlogReply};
+use crate::parse::{BusyKind, Command, Entry, Info, SlowlogReply};
 use crate::script::NamedScript;
 use crate::text::Trouble;
 
@@ -530,8 +530,11 @@ impl Target {
                 self.set_capability(feature, absence, trouble, now, events);
             }
             Observation::LostAt(command) => {
+                // A reply with fewer entries may stay below the server's output buffer limit.
+                let can_be_smaller = matches!(command, Command::SlowlogGet(entries) if entries > 1);
                 if let Some(feature) = Feature::of(command)
                     && self.exporter.lost_at(feature, self.account.is_identified())
+                    && !can_be_smaller
                 {
                     let problem =
                         format!("the server or a proxy closes the connection on {}", command.name());
@@ -751,8 +754,6 @@ fn explain(guard: &mut Guard, event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::Command;
-    use crate::watch::exporter::IDENTITY_CLOSED_AFTER;
 
     #[test]
     fn several_addresses_are_reported_when_their_number_changes() {
@@ -767,37 +768,86 @@ mod tests {
         }
     }
 
-    /// Two servers are behind one address. The connection is lost at INFO several times in a row, then the other server
+    /// Target without an account, and the time at which it was created.
+    fn target() -> (Target, Timestamps) {
+        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
+        let at =
+            Timestamps { mono: Mono::from_epoch(Duration::ZERO), unix: Unix::from_epoch(Duration::ZERO) };
+        (Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix), at)
+    }
+
+    fn info(run_id: &str) -> Observation {
+        Observation::Info(Box::new(Info { run_id: Some(run_id.to_owned()), ..Info::default() }))
+    }
+
+    /// Slow log with entries up to this id.
+    fn slowlog(newest: u64) -> Observation {
+        let entry = |id| Entry { id, ..Entry::with_arguments(&["KEYS"]) };
+        let entries: Vec<Entry> = (0..=newest).map(entry).collect();
+        Observation::Slowlog(SlowlogReply { received: entries.len(), entries, ..SlowlogReply::default() })
+    }
+
+    /// Two servers are behind one address. The connection is lost at INFO 19 times in a row, then the other server
     /// answers. Its slow log must not be mistaken for the first server's.
     #[test]
     fn a_network_that_fails_at_info_does_not_mix_two_servers() {
-        let slow = Thresholds { warning: Duration::from_secs(1), critical: Duration::from_secs(2) };
-        let (mono, unix) = (Mono::from_epoch(Duration::ZERO), Unix::from_epoch(Duration::ZERO));
-        let at = Timestamps { mono, unix };
-        let mut target = Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix);
-        let info = |run_id: &str| {
-            Observation::Info(Box::new(Info { run_id: Some(run_id.to_owned()), ..Info::default() }))
-        };
+        let (mut target, at) = target();
+        let lost = || Observation::LostAt(Command::Info(&["server"]));
         target.step(info("a"), at);
-        for _ in 1..IDENTITY_CLOSED_AFTER {
-            let events = target.step(Observation::LostAt(Command::Info(&["server"])), at).events;
-            assert_eq!(events, []);
+        target.step(slowlog(3), at);
+        for _ in 1..=19 {
+            assert_eq!(target.step(lost(), at).events, []);
             assert!(target.should_try(Feature::Info, at), "the next connection is identified");
         }
         target.step(info("b"), at);
+        target.step(slowlog(5), at);
+        assert_eq!(target.scripts().entries(), (0, 0), "the baseline of the other server");
         // A proxy that closes every connection at INFO makes INFO unavailable.
         target.step(Observation::Capability { feature: Feature::Info, absence: None, trouble: None }, at);
-        for _ in 0..IDENTITY_CLOSED_AFTER {
+        for _ in 1..=20 {
             assert!(target.should_try(Feature::Info, at));
-            target.step(Observation::LostAt(Command::Info(&["server"])), at);
+            target.step(lost(), at);
         }
         assert!(!target.should_try(Feature::Info, at));
+        // From then on, and if INFO is refused, any slow log is treated as that of the last server.
+        target.step(Observation::InfoUnavailable, at);
+        target.step(slowlog(7), at);
+        assert_eq!(target.scripts().entries(), (0, 2));
         // INFO becomes unavailable sooner for a server that was never identified.
-        let mut target = Target::new(slow, Arc::from([0.1, 1.0]), 10, at.unix);
+        let (mut target, at) = self::target();
         for _ in 1..=2 {
             assert!(target.should_try(Feature::Info, at));
-            target.step(Observation::LostAt(Command::Info(&["server"])), at);
+            target.step(lost(), at);
         }
         assert!(!target.should_try(Feature::Info, at));
+    }
+
+    /// The server closes the connection at each SLOWLOG GET, because the reply exceeds its output buffer limit. The slow log is
+    /// unavailable only if even a single entry can't be read.
+    #[test]
+    fn a_reply_over_the_output_buffer_limit_is_requested_with_fewer_entries() {
+        let (mut target, start) = target();
+        target.step(info("a"), start);
+        target.step(Observation::Slowlog(SlowlogReply::default()), start);
+        // The reply does not reach back to the last entry.
+        let entry = Entry { id: 99, ..Entry::with_arguments(&["KEYS"]) };
+        let newest = SlowlogReply { received: 1, entries: vec![entry], ..SlowlogReply::default() };
+        target.step(Observation::Slowlog(newest), start);
+        let mut requested = vec![target.slowlog_request()];
+        let mut seconds = 0;
+        while target.should_try(Feature::Slowlog, start) {
+            let entries = target.slowlog_request();
+            let at = Timestamps { mono: start.mono + Duration::from_secs(seconds), ..start };
+            target.step(Observation::SlowlogBroken, at);
+            target.step(Observation::LostAt(Command::SlowlogGet(entries)), at);
+            requested.push(target.slowlog_request());
+            seconds += 1;
+            assert!(seconds < 60, "{requested:?}");
+        }
+        let first = requested[0];
+        assert!(first > 64, "{requested:?}");
+        assert_eq!(requested[..6], [first; 6], "not in the first 5 s");
+        assert_eq!(requested[6..9], [first / 2, first / 4, first / 8]);
+        assert_eq!(requested[requested.len() - 2..], [1, 1], "one entry was requested: {requested:?}");
     }
 }

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::Value;
+use tempfile::TempDir;
 
 use crate::common::{LIMIT, lines_with, number, state, target_of, wait_for_lines, whole};
 use test_support::chaos::proxy::{Mode, Proxy};
@@ -272,7 +273,9 @@ fn a_full_queue_of_connections_is_not_a_lost_server(kind: Kind) {
 fn refused_pings_are_counted_without_our_own(kind: Kind) {
     const REFUSED: u64 = 7;
     let server = Server::builder(kind).config("lua-time-limit 500").start();
-    let exporter = started(&server, &[]);
+    let folder = TempDir::new().unwrap();
+    let state_file = format!("--state.file={}", folder.path().join("state").display());
+    let mut exporter = started(&server, &[&state_file]);
     let target = target_of(&server);
     let mut script = server.client();
     let mut pings = server.client();
@@ -299,6 +302,14 @@ fn refused_pings_are_counted_without_our_own(kind: Kind) {
     assert!((1..=2).contains(&most), "{most} connections");
     let told = server.client().info(&["errorstats"]);
     assert_eq!(told["errorstat_BUSY"], format!("count={}", REFUSED + own));
+    // The next process knows from the state file which errors its predecessor caused.
+    exporter.terminate();
+    let exporter = started(&server, &[&state_file]);
+    let metrics = exporter.wait_for(LIMIT, "the errors", |metrics| {
+        number(metrics, "redis_script_errors_total", &[("error", "BUSY")]).is_some()
+    });
+    assert_eq!(number(&metrics, "redis_script_errors_total", &[("error", "BUSY")]), Some(REFUSED));
+    assert_eq!(number(&metrics, "redis_script_exporter_busy_replies_total", &[]), Some(own));
 }
 
 /// Returns the number of connections from the exporter to the server.
@@ -639,7 +650,6 @@ fn settings_are_read_as_rarely_as_heartbeats_are_sent() {
     });
 }
 
-/// Two hundred servers, all blocked and released at the same time.
 /// The server stops replying right after a heartbeat, so the exporter learns of it as late as possible. Repeated until no
 /// process was delayed.
 #[test]
@@ -682,6 +692,7 @@ fn a_blockage_is_visible_after_an_interval_and_the_time_without_a_reply() {
     });
 }
 
+/// Two hundred servers, all blocked and released at the same time.
 #[test]
 fn two_hundred_targets_blocked_at_once() {
     const TARGETS: usize = 200;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, number, repository, spin};
+use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, next_id, number, repository, spin};
 use crate::common::{wait_for_lines, wait_for_scripts};
 use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
 use test_support::server::{Kind, free_port, run_on};
+use test_support::wait::eventually;
 
 /// Time limit of a write of the state file.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
@@ -39,8 +40,14 @@ fn a_disk_that_does_not_respond_delays_values_by_two_seconds() {
         let hanging = dir.path().join("hanging");
         let server = logs_milliseconds(kind).start();
         let mut client = server.client();
+        let file = dir.path().join("state");
+        // True if the file has the position after the newest entry.
+        let is_saved = || {
+            let next = next_id(&mut server.client());
+            fs::read_to_string(&file).unwrap().contains(&format!("\"next\":{next}}}"))
+        };
         let start = || {
-            let state = format!("--state.file={}", dir.path().join("state").display());
+            let state = format!("--state.file={}", file.display());
             let builder = Exporter::builder().args(&["--redis.addr", &server.url(), &state]);
             let builder = builder.env("LD_PRELOAD", library.to_str().unwrap());
             begin(builder.env("HANGING_DISK", hanging.to_str().unwrap()))
@@ -61,6 +68,7 @@ fn a_disk_that_does_not_respond_delays_values_by_two_seconds() {
         assert!(begun.elapsed() >= WRITE_LIMIT, "shown after {:?}, before it was saved", begun.elapsed());
         let metrics =
             exporter.wait_for(LIMIT, "failed writes", |metrics| count(metrics, "write_failures") > 1);
+        assert!(!is_saved(), "shown, but the next process would count them again");
         let lines = lines_with(&exporter.logs(), &["level=error"]);
         assert!(lines.len() == 1 && lines[0].contains("not done within 2s"), "{lines:#?}");
 
@@ -70,6 +78,7 @@ fn a_disk_that_does_not_respond_delays_values_by_two_seconds() {
         wait_for_lines(&exporter, &["the state file can be written again"], 1);
         spin(&mut client, "EVAL", SPIN);
         wait_for_scripts(&exporter, 4);
+        eventually(LIMIT, "the position to be saved", || is_saved().then_some(()));
         exporter.kill();
         let metrics = start().metrics();
         assert_eq!(metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]), 4.0);

@@ -13,6 +13,7 @@ use redis::Value;
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, number, spin, state, target_of};
+use crate::exactly_once::OwnClock;
 use test_support::client::{Client, text};
 use test_support::exporter::Exporter;
 use test_support::http::{Connection, Response};
@@ -387,5 +388,55 @@ fn a_changed_target_keeps_its_account_with_a_state_file() {
             let metrics = some_polls_later(&exporter, "a");
             assert_eq!(count(&metrics), round);
         }
+    });
+}
+
+/// The line of a removed target stays in the state file for seven days.
+#[test]
+fn a_removed_target_that_returns_within_seven_days_keeps_its_account() {
+    const DAY: i64 = 24 * 3600;
+    run_on(Kind::Redis70, |kind| {
+        let [stays, returns] = [(); 2].map(|()| logs_milliseconds(kind).start());
+        let one = format!("targets:\n{}", entry("stays", &stays));
+        let both = format!("{one}{}", entry("returns", &returns));
+        let file = File::new(&both);
+        let Some(clock) = OwnClock::new(&file.folder.path().join("clock")) else { return };
+        let (config, saved) = (file.path(), file.folder.path().join("state"));
+        let flags = ["--config.file", config.to_str().unwrap(), "--state.file", saved.to_str().unwrap()];
+        let mut builder = Exporter::builder().args(&flags).args(&["--web.enable-lifecycle"]);
+        for (name, value) in clock.variables() {
+            builder = builder.env(name, value);
+        }
+        let exporter = begin(builder);
+        let call = |server: &Server| spin(&mut server.client(), "EVAL", SPIN);
+        let calls = |metrics: &Metrics, target: &str| {
+            metrics.sum("redis_script_duration_seconds_count", &[("target", target)])
+        };
+        let wait_for_calls = |target: &str, count: f64| {
+            exporter.wait_for(LIMIT, "the calls", |metrics| calls(metrics, target) == count);
+        };
+        let reload = |text: &str| {
+            file.write(text);
+            assert_eq!(post(&exporter).status, 200);
+        };
+        call(&returns);
+        wait_for_calls("returns", 1.0);
+
+        // The clock is 6 days later when the target returns for the first time, and another 8 days later the second time.
+        for (days, expected, why) in [(6, 3.0, "it continues"), (14, 0.0, "it has a baseline")] {
+            reload(&one);
+            exporter.wait_for(LIMIT, "the target to be gone", |metrics| targets(metrics) == ["stays"]);
+            clock.set(days * DAY);
+            // This call is counted once the state file has been written.
+            let before = calls(&exporter.metrics(), "stays");
+            call(&stays);
+            wait_for_calls("stays", before + 1.0);
+            call(&returns);
+            call(&returns);
+            reload(&both);
+            assert_eq!(calls(&some_polls_later(&exporter, "returns"), "returns"), expected, "{why}");
+        }
+        call(&returns);
+        wait_for_calls("returns", 1.0);
     });
 }

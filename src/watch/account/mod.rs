@@ -176,7 +176,8 @@ impl Account {
                     return Reconciliation::Incomplete;
                 }
                 let overflowed = self.pace.is_full(u64::try_from(reply.received).unwrap_or(u64::MAX));
-                let first = if overflowed && from_zero { 0 } else { oldest };
+                let is_limited = reply.received >= self.request();
+                let first = if (overflowed || is_limited) && from_zero { 0 } else { oldest };
                 self.count_from(first, newest, reply, now)
             }
             (Position::Next(next), Some((_, newest))) if newest.saturating_add(1) < next => {

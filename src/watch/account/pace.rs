@@ -42,6 +42,8 @@ pub(super) struct Pace {
     broken_since: Option<Mono>,
     /// `slowlog-max-len`, or the default while unknown.
     max_len: u64,
+    /// True if `max_len` was reported by the server.
+    is_max_len_known: bool,
     /// `slowlog-log-slower-than`, or the default while unknown.
     threshold: Duration,
     /// Pause until the next poll; `None` before the first poll.
@@ -56,6 +58,7 @@ impl Default for Pace {
             limited_at: Mono::EPOCH,
             broken_since: None,
             max_len: DEFAULT_LENGTH,
+            is_max_len_known: false,
             threshold: DEFAULT_THRESHOLD,
             pause: None,
         }
@@ -114,6 +117,7 @@ impl Pace {
     /// Sets `slowlog-max-len`, limited to [`MAX_ENTRIES`].
     pub(super) fn set_max_len(&mut self, entries: u64) {
         self.max_len = entries.clamp(1, u64::try_from(MAX_ENTRIES).unwrap_or(u64::MAX));
+        self.is_max_len_known = true;
     }
 
     /// Halves the number of entries per request for some time, because a reply was too large.
@@ -127,6 +131,10 @@ impl Pace {
     pub(super) fn broken(&mut self, now: Mono) {
         let since = *self.broken_since.get_or_insert(now);
         if now.since(since) >= SHRINK_REQUEST_AFTER && self.request() > 1 {
+            // Larger requests have the same reply as one for the whole log.
+            if self.is_max_len_known {
+                self.request = self.request.min(usize::try_from(self.max_len).unwrap_or(usize::MAX));
+            }
             self.too_large(now);
         }
     }

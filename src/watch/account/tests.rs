@@ -232,6 +232,23 @@ fn a_burst_over_the_length_of_the_slow_log_is_counted_exactly() {
 }
 
 #[test]
+fn a_reset_loses_only_unread_entries() {
+    let (mut server, mut watcher) = started(128);
+    watcher.poll(&mut server, 0, NOW);
+    for (read, unread) in [(5, 0), (5, 3)] {
+        let before = watcher.lost;
+        server.write(read);
+        watcher.poll(&mut server, 0, NOW);
+        server.write(unread);
+        server.ring.clear();
+        server.write(2);
+        watcher.poll(&mut server, 0, NOW);
+        assert_eq!(watcher.lost - before, unread);
+    }
+    assert_eq!((watcher.taken.len(), watcher.repeated), (14, 0));
+}
+
+#[test]
 fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
     let (mut server, mut watcher) = (Server::new(1, 128, Mono::EPOCH), Watcher::default());
     server.write(40);
@@ -259,6 +276,17 @@ fn an_unknown_history_of_a_young_server_with_a_full_slow_log_begins_at_id_0() {
         watcher.poll(&mut server, 0, NOW);
         assert_eq!((watcher.taken.len(), watcher.lost), expected, "{uptime}");
     }
+    // The reply is limited to fewer entries than the log has.
+    let mut server = Server::new(1, 128, Mono::EPOCH);
+    let mut watcher = Watcher::default();
+    let past = Some(SlowlogPast::Unclear);
+    let identity = ServerIdentity { run_id: Some("1"), uptime: Some(Duration::from_secs(5)), past };
+    watcher.account.identify(identity, NOW);
+    watcher.poll(&mut server, 0, NOW);
+    watcher.account.pace.limit = 16;
+    server.write(50);
+    watcher.poll(&mut server, 0, NOW);
+    assert_eq!((watcher.taken.len(), watcher.lost), (16, 34));
 }
 
 #[test]
@@ -502,6 +530,13 @@ fn requests_shrink_if_the_connection_keeps_breaking() {
         account.broken(after(seconds));
     }
     assert_eq!(account.request(), 1);
+    // A request for more entries than the slow log can have is first reduced to its length.
+    let mut account = Account::default();
+    account.set_max_len(128);
+    account.pace.request = MAX_ENTRIES;
+    account.broken(NOW);
+    account.broken(after(5));
+    assert_eq!(account.request(), 64);
 }
 
 #[derive(Debug, Clone)]

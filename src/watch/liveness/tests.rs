@@ -581,12 +581,15 @@ fn hours_of_blockages_are_measured_to_the_heartbeat() {
         assert!(shown <= truth && truth <= shown + ms(200), "{shown:?} {truth:?}");
         // Visible at this time, which is at most the interval and `BLOCKED_AFTER` after the beginning.
         assert!(!shown.is_zero() && truth <= ms(200 + BLOCKED_AFTER), "{shown:?} {truth:?}");
+        let before = totals(&liveness, Cause::Script).micros;
         if length > LIMIT {
             over_limit += 1;
             liveness.busy(BusyKind::Script, mono(now), at(begins + LIMIT), &mut events);
             now = begins + LIMIT + 200;
             while now < ends {
                 liveness.busy(BusyKind::Script, mono(now), at(now + 15), &mut events);
+                let (shown, truth) = (liveness.blocked(at(now + 15)), ms(now + 15 - begins));
+                assert!(shown.abs_diff(truth) <= ms(200), "{shown:?} {truth:?}");
                 now += 200;
             }
             liveness.answered(mono(now), at(now), &mut events);
@@ -601,6 +604,9 @@ fn hours_of_blockages_are_measured_to_the_heartbeat() {
             ..Entry::with_arguments(&["EVAL", "return 1"])
         };
         liveness.attribute(&[entry], Some(0.0), &mut events);
+        let counted = totals(&liveness, Cause::Script).micros - before;
+        assert!(counted.abs_diff(length * 1000) <= 200_000, "{counted} µs of {length} ms");
+        assert!(liveness.blocked(at(now)).is_zero() && now <= ends + 200);
         (scripts, real) = (scripts + 1, real + length);
         begins = now + 300 + (length * 31) % 20_000;
     }
