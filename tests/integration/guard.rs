@@ -424,8 +424,7 @@ fn crash_after_a_kill(kind: Kind) {
     let mut exporter = guarded(&server, &flags);
     run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
     exporter.kill();
-    drop(exporter);
-    let exporter = guarded(&server, &flags);
+    let mut exporter = guarded(&server, &flags);
     client.send(&["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "budget", 1);
     assert_only(&exporter.metrics(), "budget");
@@ -434,6 +433,11 @@ fn crash_after_a_kill(kind: Kind) {
     let is_kill =
         |one: &Json| one["guard"][0]["outcome"] == "unreachable" || one["guard"][0]["outcome"] == "killed";
     assert_eq!(listed.iter().filter(|one| is_kill(one)).count(), 1, "{listed:?}");
+    // So are actions in a blockage that has not ended, whichever way the exporter ends.
+    exporter.terminate();
+    let exporter = unready(&server, &flags);
+    let listed = incidents(&exporter);
+    assert!(listed.iter().any(|one| one["guard"][0]["outcome"] == "budget"), "{listed:?}");
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
 }
