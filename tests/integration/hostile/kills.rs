@@ -170,7 +170,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             if is_guard && state.floods_guard {
                 drop(state);
                 let _ = stream.write_all(b"+");
-                while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+                while stream.write_all(&[b'x'; 1 << 12]).is_ok() {}
                 return;
             }
             let reply = state.reply(&command, is_queued);
