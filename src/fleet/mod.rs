@@ -97,14 +97,14 @@ impl Fleet {
         clock: Clock,
     ) -> Result<Self, TlsError> {
         let persistence = persistence.map(Arc::new);
-        let unsaved = persistence.as_ref().map(|persistence| Arc::clone(persistence.unsaved()));
+        let writes = persistence.as_ref().map(|persistence| Arc::clone(persistence.requests()));
         let fleet = Self {
             targets: watch::Sender::new(Arc::new([])),
             by_name: RwLock::default(),
             discoveries: watch::Sender::new(Arc::new([])),
             progress: Progress::default(),
             composing: Mutex::default(),
-            shared: Arc::new(Shared::new(clock, unsaved)),
+            shared: Arc::new(Shared::new(clock, writes)),
             notifier: None,
             persistence,
             certificates: TlsCache::default(),

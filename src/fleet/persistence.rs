@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use tracing::{error, info};
 
 use super::Targets;
 use crate::clock::{Clock, Mono, Unix};
-use crate::poll::TargetHandle;
+use crate::poll::{TargetHandle, WriteRequests};
 use crate::state::{StateInUse, Store};
 use crate::watch::{SavedTarget, Snapshot};
 
@@ -50,7 +50,7 @@ pub(crate) struct Persistence {
     /// Time at which both counts were 0.
     created: Unix,
     /// Notified when numbers wait to be saved.
-    unsaved: Arc<Notify>,
+    requests: Arc<WriteRequests>,
     writes: AtomicU64,
     failures: AtomicU64,
     /// True if the last write succeeded.
@@ -67,16 +67,16 @@ impl Persistence {
             store: Arc::new(Store::open(path)?),
             clock,
             created: clock.now().unix,
-            unsaved: Arc::new(Notify::new()),
+            requests: Arc::default(),
             writes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
         })
     }
 
-    /// Returns the signal that numbers wait to be saved.
-    pub(crate) fn unsaved(&self) -> &Arc<Notify> {
-        &self.unsaved
+    /// Returns the signals that numbers wait to be saved.
+    pub(crate) fn requests(&self) -> &Arc<WriteRequests> {
+        &self.requests
     }
 
     /// Returns the saved numbers of a target.
@@ -108,7 +108,7 @@ impl Persistence {
             let stopping = tokio::select! {
                 biased;
                 () = stop.cancelled() => true,
-                () = self.unsaved.notified() => false,
+                () = self.requests.changed.notified() => false,
                 () = sleep(IDLE_INTERVAL) => false,
             };
             let began = self.clock.now().mono;
@@ -119,7 +119,10 @@ impl Persistence {
             }
             // Writing takes at most a third of the time unless a write takes longer than half of `MAX_PAUSE`.
             let took = self.clock.now().mono.since(began);
-            sleep((took * 2).min(MAX_PAUSE)).await;
+            tokio::select! {
+                () = sleep((took * 2).min(MAX_PAUSE)) => {}
+                () = self.requests.urgent.notified() => {}
+            }
         }
     }
 

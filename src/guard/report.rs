@@ -15,6 +15,10 @@ pub(crate) enum GuardReport {
         /// Problem and remedy; `None` if the connection is logged in and no problem is known.
         trouble: Option<Trouble>,
     },
+    /// A kill is intended, and will be confirmed once this is in the state file.
+    Intended,
+    /// The intended kill was not sent.
+    Withdrawn,
     /// The guard leaves the run alone.
     Left { order: Order, outcome: GuardOutcome },
     /// The server reported what is running, before a kill.

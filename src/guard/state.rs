@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Caller};
+use super::action::{Action, ActionRecord, Caller};
 use super::outcome::GuardOutcome;
 use super::policy::{Mode, Policy, UnknownScript};
 use super::runs::{Confirmation, NamedLine, Run, Runs};
@@ -38,6 +38,9 @@ const MAX_ATTEMPTS: u32 = 3;
 
 /// Maximum number of kills kept for the budget; enough for any budget that the configuration accepts.
 const MAX_KEPT: usize = 1000;
+
+/// Error in the record of a kill whose reply the exporter did not live to receive.
+const UNANSWERED: &str = "the exporter ended before the reply to its kill";
 
 /// Facts that the guard does not observe itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,6 +130,8 @@ pub(crate) struct Guard {
     sent: Option<(u64, Mono, Option<Identity>)>,
     /// Times of kills, oldest first; includes attempts without a reply.
     kills: VecDeque<Unix>,
+    /// Time of a kill that is intended but not sent yet. It is saved with [`Self::kills`].
+    intended: Option<Unix>,
     /// Times of kills that mode dry-run would have sent, oldest first.
     dry_runs: VecDeque<Unix>,
     /// Number of outcomes, in the order of [`GuardOutcome::ALL`].
@@ -150,6 +155,7 @@ impl Guard {
             account: Account::default(),
             sent: None,
             kills: VecDeque::new(),
+            intended: None,
             dry_runs: VecDeque::new(),
             totals: [0; GuardOutcome::ALL.len()],
             latest: BTreeMap::new(),
@@ -171,8 +177,23 @@ impl Guard {
     /// Returns the state to keep across restarts of the exporter.
     #[must_use]
     pub(crate) fn saved(&self) -> SavedGuard {
-        let seconds = |times: &VecDeque<Unix>| times.iter().map(|at| at.as_secs()).collect();
-        SavedGuard { kills: seconds(&self.kills), dry_runs: seconds(&self.dry_runs) }
+        let seconds = |at: &Unix| at.as_secs();
+        SavedGuard {
+            kills: self.kills.iter().chain(&self.intended).map(seconds).collect(),
+            dry_runs: self.dry_runs.iter().map(seconds).collect(),
+        }
+    }
+
+    /// Returns the record of a kill that is intended, or sent and not answered, as it is saved in case the exporter ends before the
+    /// reply.
+    #[must_use]
+    pub(crate) fn unanswered(&self, now: Timestamps) -> Option<ActionRecord> {
+        (self.intended.is_some() || self.account.in_flight).then(|| ActionRecord {
+            outcome: GuardOutcome::Unreachable,
+            at: now.unix.since_epoch(),
+            ran_for: now.mono.since(self.account.began),
+            detail: Some(UNANSWERED.to_owned()),
+        })
     }
 
     /// The operator's rules.
@@ -334,6 +355,16 @@ impl Guard {
         (*mode == Mode::DryRun).then_some(Forbidden(GuardOutcome::DryRun))
     }
 
+    /// Records that a kill is about to be confirmed and sent, so that its place in the budget can be saved before.
+    pub(crate) fn intend(&mut self, now: Timestamps) {
+        self.intended = Some(now.unix);
+    }
+
+    /// Records that the intended kill was not sent. Its place in the budget is free again.
+    pub(crate) fn withdraw(&mut self) {
+        self.intended = None;
+    }
+
     /// Records the server's reply about what is running, and decides again. If the decision is still to kill, the kill is
     /// recorded as sent and the order is returned.
     pub(crate) fn confirm(
@@ -352,6 +383,7 @@ impl Guard {
         self.sent = Some((order.run, self.account.began, self.account.script.clone()));
         self.account.attempts = self.account.attempts.saturating_add(1);
         self.account.attempted_at = now.mono;
+        self.intended = None;
         keep(&mut self.kills, now.unix);
         Some(order)
     }

@@ -232,7 +232,11 @@ fn function_stats_identify_the_run_exactly() {
     assert_eq!(decide(&guard, 20_001), Decision::Wait(mono(21_001)));
     let order = kill(decide(&guard, 21_001));
     let facts = GuardContext { role: Some("master"), time_limit: Some(ms(LIMIT)), script: None };
+    // Another function with the same run time.
+    let mut other = guard.clone();
+    assert_eq!(other.confirm(order, stats("g", 21_001, 10_000), facts, at(21_002)), None);
     // The same function, but called later.
+    assert_eq!(guard.clone().confirm(order, stats("f", 21_001, 10_000), facts, at(21_002)), Some(order));
     assert_eq!(guard.confirm(order, stats("f", 21_001, 5100), facts, at(21_002)), None);
     assert_eq!(decide(&guard, 21_002), Decision::Wait(mono(25_902)));
     // Another function.
@@ -427,6 +431,41 @@ fn a_run_is_killed_again_only_if_the_kill_had_no_effect() {
     confirm(&mut guard, again, 11_400).unwrap();
     let action = guard.answered(again, GuardOutcome::Killed, None, at(11_402)).unwrap();
     assert_eq!(action.outcome, GuardOutcome::KilledAgain);
+    busy(&mut guard, BusyKind::Script, 11_500, 12_900);
+    let last = kill(decide(&guard, 13_000));
+    confirm(&mut guard, last, 13_000).unwrap();
+    guard.answered(last, GuardOutcome::Killed, None, at(13_002));
+    for end in (15_000..30_000).step_by(2000) {
+        busy(&mut guard, BusyKind::Script, end - 1900, end);
+        assert!(matches!(decide(&guard, end + 100), Decision::Wait(_)), "three kills of a run at most");
+    }
+}
+
+/// The exporter ends after a kill was sent and before its reply was saved.
+#[test]
+fn an_intended_kill_counts_after_a_crash() {
+    let mut guard = guard(Policy { budget: Budget { max_kills: 1, per: ms(600_000) }, ..policy(Mode::Kill) });
+    busy(&mut guard, BusyKind::Script, 5000, 9800);
+    let order = kill(decide(&guard, 10_001));
+    assert_eq!((guard.saved().kills().len(), guard.unanswered(at(10_001))), (0, None));
+    guard.intend(at(10_001));
+    let saved = guard.saved();
+    assert_eq!(saved.kills().len(), 1);
+    let record = guard.unanswered(at(10_002)).unwrap();
+    assert_eq!((record.outcome, record.ran_for), (GuardOutcome::Unreachable, ms(10_001)));
+    // A kill that is not sent gives its place back; one that is sent has one place.
+    guard.withdraw();
+    assert_eq!((guard.saved().kills().len(), guard.unanswered(at(10_002))), (0, None));
+    guard.intend(at(10_002));
+    assert_eq!(confirm(&mut guard, order, 10_002), Some(order), "its own place is not counted against it");
+    assert_eq!(guard.saved().kills().len(), 1);
+    assert!(guard.unanswered(at(10_003)).is_some());
+    guard.answered(order, GuardOutcome::Killed, None, at(10_004));
+    assert_eq!((guard.saved().kills().len(), guard.unanswered(at(10_005))), (1, None));
+    let mut after = super::tests::guard(guard.policy().clone());
+    after.restore(saved);
+    busy(&mut after, BusyKind::Script, 25_000, 29_800);
+    assert_eq!(left(decide(&after, 30_001)), GuardOutcome::Budget);
 }
 
 #[test]
@@ -450,6 +489,10 @@ enum Step {
     Limit(Option<u64>),
     /// The guard acts on its decision, with this kind of confirmation and this outcome of the kill.
     Act(BusyKind, GuardOutcome),
+    /// The guard acts on its decision. The exporter ends when the kill has been sent, and starts again.
+    Crash(BusyKind),
+    /// The guard's connection is lost, and established again before it acts.
+    Reconnect,
     Restart,
 }
 
@@ -473,7 +516,9 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Free),
         1 => prop_oneof![4 => Just(Some("master")), 1 => Just(Some("slave")), 1 => Just(None)].prop_map(Step::Role),
         1 => prop_oneof![Just(None), Just(Some(1000)), Just(Some(5000))].prop_map(Step::Limit),
-        8 => (kind, outcome).prop_map(|(kind, outcome)| Step::Act(kind, outcome)),
+        8 => (kind.clone(), outcome).prop_map(|(kind, outcome)| Step::Act(kind, outcome)),
+        1 => kind.prop_map(Step::Crash),
+        2 => Just(Step::Reconnect),
         1 => Just(Step::Restart),
     ]
 }
@@ -513,21 +558,26 @@ proptest! {
         let (mut now, mut role, mut limit) = (100_000, Some("master"), Some(5000));
         let mut sent: Vec<(u64, bool)> = Vec::new();
         let mut killed_at: Option<(Order, u64)> = None;
+        // Time of the latest observation that a call is BUSY.
+        let mut busy_at = 0;
         for step in steps {
             let time_limit = limit.map(ms);
             match step {
                 Step::Pause(pause) => now += pause,
                 Step::Busy(kind, took) => {
                     now += took;
+                    busy_at = now;
                     guard.busy(confirmation(kind, now - took), time_limit, at(now));
                 }
                 Step::Stats(name, ran) => {
                     let name = Identity::from_function(name.to_string().as_bytes());
                     let named = Named { kind: BusyKind::Function, script: name, running_for: ms(ran) };
                     let reply = Confirmation { named: Some(named), ..confirmation(BusyKind::Function, now) };
+                    busy_at = now;
                     guard.busy(reply, time_limit, at(now));
                 }
                 Step::Logged(name, ran) => {
+                    busy_at = now;
                     guard.logged(line(script(name), ran, now), time_limit);
                 }
                 Step::Free => guard.free(mono(now)),
@@ -539,7 +589,18 @@ proptest! {
                     guard.restore(saved);
                     killed_at = None;
                 }
-                Step::Act(kind, outcome) => {
+                Step::Reconnect => {
+                    guard.set_ready(Some("no reply".to_owned().into()));
+                    let script = guard.script().map(named);
+                    let facts = GuardContext { role, time_limit, script: script.as_ref() };
+                    if let Decision::Kill(order) = guard.decide(facts, at(now)) {
+                        guard.unreachable(order, "no reply".to_owned(), at(now));
+                    }
+                    guard.set_ready(None);
+                }
+                Step::Act(kind, _) | Step::Crash(kind) => {
+                    // A crash leaves only what was saved before the confirmation.
+                    let outcome = if let Step::Act(_, outcome) = step { Some(outcome) } else { None };
                     let script = guard.script().map(named);
                     let facts = GuardContext { role, time_limit, script: script.as_ref() };
                     match guard.decide(facts, at(now)) {
@@ -549,9 +610,16 @@ proptest! {
                             prop_assert!(guard.leave(order, outcome, at(now)).is_some(), "{:?} twice", outcome);
                         }
                         Decision::Kill(order) => {
+                            let last_busy = busy_at;
+                            guard.intend(at(now));
+                            let saved = guard.saved();
                             let permitted = guard.confirm(order, confirmation(kind, now), facts, at(now + 1));
                             now += 1;
-                            let Some(order) = permitted else { continue };
+                            busy_at = now;
+                            let Some(order) = permitted else {
+                                guard.withdraw();
+                                continue;
+                            };
                             // The permitted kill must agree with everything observed so far.
                             prop_assert_eq!(order.kind, kind);
                             prop_assert!(kind != BusyKind::Module);
@@ -569,12 +637,19 @@ proptest! {
                             });
                             prop_assert!(recent.count() < policy.budget.max_kills, "over the budget");
                             if let Some((before, at)) = killed_at {
-                                prop_assert!(before != order || now >= at + 1000, "a second kill at once");
+                                let had_no_effect = last_busy >= at + 1000;
+                                prop_assert!(before != order || had_no_effect, "a second kill at once");
                             }
                             prop_assert_eq!(guard.decide(facts, at(now)), Decision::Idle, "one at a time");
-                            sent.push((now, !outcome.is_refusal()));
-                            killed_at = Some((order, now));
-                            guard.answered(order, outcome, None, at(now + 1));
+                            sent.push((now, outcome.is_none_or(|outcome| !outcome.is_refusal())));
+                            if let Some(outcome) = outcome {
+                                killed_at = Some((order, now));
+                                guard.answered(order, outcome, None, at(now + 1));
+                            } else {
+                                guard = super::tests::guard(policy.clone());
+                                guard.restore(saved);
+                                killed_at = None;
+                            }
                         }
                     }
                 }

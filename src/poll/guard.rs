@@ -203,21 +203,39 @@ impl GuardTask<'_> {
         Ok(Link { connection, endpoint, has_stats: true })
     }
 
-    /// Queries the running call, and kills it if the order still applies.
+    /// Queries the running call, and kills it if the order still applies. The place of the kill in the budget is in the state file
+    /// before, so that a restart at any moment does not forget it. If the file can't be written, the kill is sent nevertheless.
     async fn kill(&mut self, order: Order) {
+        let is_saved_first = self.handle.is_saved_first();
+        if is_saved_first {
+            self.handle.observe(Observation::Guard(GuardReport::Intended));
+            self.handle.until_saved().await;
+        }
+        // The write comes before the confirmation, because no time may pass between the confirmation and the kill.
+        match self.confirm(order).await {
+            Some((order, asked)) => self.send_kill(order, asked).await,
+            None if is_saved_first => {
+                self.handle.observe(Observation::Guard(GuardReport::Withdrawn));
+            }
+            None => {}
+        }
+    }
+
+    /// Queries the running call. Returns the order and the time of the query if the order still applies.
+    async fn confirm(&mut self, order: Order) -> Option<(Order, Mono)> {
         let (confirmation, counted) = match self.ask(order.kind == BusyKind::Function).await {
             Ok(Some(told)) => told,
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(detail) => {
                 let detail = detail.to_string();
                 self.handle.observe(Observation::Guard(GuardReport::Unreachable { order, detail }));
-                return;
+                return None;
             }
         };
         let (script, asked) = (self.handle.guarded_script(), confirmation.sent);
         let confirmed = Observation::Guard(GuardReport::Confirmed { order, confirmation, counted, script });
-        let Next::Kill(order) = self.handle.observe(confirmed) else { return };
-        self.send_kill(order, asked).await;
+        let Next::Kill(order) = self.handle.observe(confirmed) else { return None };
+        Some((order, asked))
     }
 
     /// Queries the running call, so that another run can't be mistaken for it.

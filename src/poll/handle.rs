@@ -24,14 +24,23 @@ const LATE_AFTER: Duration = Duration::from_millis(20);
 /// Time after a late poll during which polls are considered late.
 const LATE_FOR: Duration = Duration::from_millis(5);
 
+/// Requests to write the state file.
+#[derive(Debug, Default)]
+pub(crate) struct WriteRequests {
+    /// Notified when there are changes to save.
+    pub(crate) changed: Notify,
+    /// Notified when a kill waits for the write, which must not wait for the pause after the previous one.
+    pub(crate) urgent: Notify,
+}
+
 /// State shared by all targets.
 #[derive(Debug)]
 pub(crate) struct Shared {
     clock: Clock,
     /// Number of changes to the state of any target and to the list of targets.
     changes: AtomicU64,
-    /// Notified when there are changes to save; `None` without a state file.
-    unsaved: Option<Arc<Notify>>,
+    /// Requests to write the state file; `None` without a state file.
+    writes: Option<Arc<WriteRequests>>,
     /// Notified when a blockage of any target has begun, changed or ended.
     blockages: Notify,
     /// Script names; replaced on reload.
@@ -49,12 +58,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Creates the state with an empty catalogue. `unsaved` is notified when there are changes to save.
-    pub(crate) fn new(clock: Clock, unsaved: Option<Arc<Notify>>) -> Self {
+    /// Creates the state with an empty catalogue. `writes` is notified when there are changes to save.
+    pub(crate) fn new(clock: Clock, writes: Option<Arc<WriteRequests>>) -> Self {
         Self {
             clock,
             changes: AtomicU64::new(0),
-            unsaved,
+            writes,
             blockages: Notify::new(),
             catalogue: RwLock::default(),
             sources: Mutex::default(),
@@ -131,8 +140,8 @@ impl Shared {
 
     /// Requests a write of the state file, if there is one.
     pub(crate) fn wake_writer(&self) {
-        if let Some(unsaved) = &self.unsaved {
-            unsaved.notify_one();
+        if let Some(writes) = &self.writes {
+            writes.changed.notify_one();
         }
     }
 
@@ -145,7 +154,7 @@ impl Shared {
     /// True if metrics are exposed only after they have been saved.
     #[must_use]
     pub(crate) fn is_saved_first(&self) -> bool {
-        self.unsaved.is_some()
+        self.writes.is_some()
     }
 
     /// Returns the script names and sources from `--script.dir`.
@@ -193,7 +202,7 @@ pub(crate) struct TargetHandle {
     blockage_changed: AtomicBool,
     /// Limit on log lines; never locked across an await.
     log: Mutex<Limiter>,
-    /// Notified on each observation if the target has a guard.
+    /// Notified on each observation and each write of the state file if the target has a guard.
     guard_wake: Notify,
     /// Target state; locked for one step or one read, never across an await.
     target: Mutex<Target>,
@@ -421,9 +430,25 @@ impl TargetHandle {
         next
     }
 
-    /// Waits for an observation. Only one task may wait.
+    /// Waits for an observation or a write of the state file. Only one task may wait.
     pub(crate) async fn observed(&self) {
         self.guard_wake.notified().await;
+    }
+
+    /// True if changes are saved before they take effect.
+    pub(super) fn is_saved_first(&self) -> bool {
+        self.shared.is_saved_first()
+    }
+
+    /// Waits until all changes so far are in the state file, or can't be written. Called by the task that calls [`Self::observed`].
+    pub(super) async fn until_saved(&self) {
+        let revision = self.numbers().revision();
+        if let Some(writes) = &self.shared.writes {
+            writes.urgent.notify_one();
+        }
+        while !self.numbers().is_written(revision) {
+            self.observed().await;
+        }
     }
 
     /// Returns the script or function that is running according to the guard, with its name.
@@ -440,6 +465,9 @@ impl TargetHandle {
             self.shared.changed();
             events
         };
+        if self.config.guard.is_some() {
+            self.guard_wake.notify_one();
+        }
         self.report(&events);
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::{Level, debug};
 
-pub(crate) use self::handle::{Shared, TargetHandle};
+pub(crate) use self::handle::{Shared, TargetHandle, WriteRequests};
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, TlsSetup, Transport, connect_within};

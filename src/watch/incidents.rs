@@ -160,7 +160,7 @@ impl Incident {
     }
 
     /// True if the action concerned a script that ran in this blockage.
-    fn includes(&self, action: &ActionRecord) -> bool {
+    pub(super) fn includes(&self, action: &ActionRecord) -> bool {
         self.kind.cause().is_some() && action.is_within(self.began(), self.ended())
     }
 

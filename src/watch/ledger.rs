@@ -112,6 +112,11 @@ impl Ledger {
         self.durable && self.saved < self.revision
     }
 
+    /// True if this revision is saved, or could not be saved, or need not be.
+    pub(super) fn is_written(&self, revision: u64) -> bool {
+        !self.durable || self.saved >= revision
+    }
+
     /// Commits `totals`, which were pending at `revision` and are now saved (or can't be). Returns the events up to that revision.
     pub(super) fn saved(&mut self, revision: u64, totals: Arc<Totals>) -> Vec<Event> {
         if revision < self.saved {

@@ -115,7 +115,7 @@ impl SavedTarget {
 pub(crate) struct Snapshot {
     /// Incremented by every change that has to be saved immediately.
     pub(crate) revision: u64,
-    /// True if a server was ever identified or its log was ever read; otherwise there is nothing to keep.
+    /// True if a server was ever identified, its log was ever read or its guard has acted; otherwise there is nothing to keep.
     pub(crate) begun: bool,
     account: SavedAccount,
     totals: Arc<Totals>,
@@ -242,15 +242,18 @@ impl Target {
 
     /// Returns a snapshot of the state to save.
     pub(crate) fn snapshot(&self, now: Timestamps) -> Snapshot {
+        let guard = self.guard.as_ref().map(Guard::saved).unwrap_or_default();
         Snapshot {
-            begun: self.account.is_begun(),
+            begun: self.account.is_begun() || !guard.is_empty(),
             revision: self.ledger.revision(),
             account: self.account.saved(now),
             totals: Arc::clone(self.ledger.pending()),
             server: self.server.saved(),
             busy_replies: self.exporter.busy_replies,
-            incidents: Arc::clone(self.liveness.incidents().ended()),
-            guard: self.guard.as_ref().map(Guard::saved).unwrap_or_default(),
+            incidents: self
+                .liveness
+                .saved_incidents(self.guard.as_ref().and_then(|guard| guard.unanswered(now)), now),
+            guard,
         }
     }
 
@@ -262,6 +265,16 @@ impl Target {
     /// True if a change has to be saved.
     pub(crate) fn is_unsaved(&self) -> bool {
         self.ledger.is_unsaved()
+    }
+
+    /// Current revision of the state to save.
+    pub(crate) fn revision(&self) -> u64 {
+        self.ledger.revision()
+    }
+
+    /// True if the state of this revision is saved, or can't be, or need not be.
+    pub(crate) fn is_written(&self, revision: u64) -> bool {
+        self.ledger.is_written(revision)
     }
 
     /// Commits the counters of a snapshot that is saved, or can't be. Returns the events up to the snapshot.
@@ -596,6 +609,16 @@ impl Target {
                 };
                 self.ledger.touch();
                 return Next::Kill(order);
+            }
+            GuardReport::Intended => {
+                guard.intend(now);
+                self.ledger.touch();
+                None
+            }
+            GuardReport::Withdrawn => {
+                guard.withdraw();
+                self.ledger.touch();
+                None
             }
             GuardReport::Probed { confirmation, counted } => {
                 self.exporter.busy_replies += u64::from(counted);

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{LIMIT, SPIN, begin, lines_with, logs_milliseconds, next_id, number, repository, spin};
-use crate::common::{wait_for_lines, wait_for_scripts};
+use crate::common::{
+    LIMIT, QUICK, SPIN, begin, lines_with, logs_milliseconds, next_id, number, repository, spin, state,
+    target_of,
+};
+use crate::common::{wait_for_lines, wait_for_scripts, whole};
+use test_support::client::text;
 use test_support::exporter::Exporter;
 use test_support::metrics::Metrics;
-use test_support::server::{Kind, free_port, run_on};
-use test_support::wait::eventually;
+use test_support::server::{Kind, Server, free_port, run_on};
+use test_support::wait::{eventually, eventually_or_tell};
 
 /// Time limit of a write of the state file.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
@@ -82,6 +86,77 @@ fn a_disk_that_does_not_respond_delays_values_by_two_seconds() {
         exporter.kill();
         let metrics = start().metrics();
         assert_eq!(metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")]), 4.0);
+    });
+}
+
+/// A kill is sent only when it is in the state file, but a disk that does not respond delays it only by the time limit of a write.
+#[test]
+fn a_kill_waits_for_the_state_file_but_not_for_a_disk_that_does_not_respond() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let Some(library) = library(dir.path()) else { return };
+        let hanging = dir.path().join("hanging");
+        let server = Server::builder(kind).config("lua-time-limit 1000").start();
+        let mut client = server.client();
+        let state = format!("--state.file={}", dir.path().join("state").display());
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &server.url(), &state, "--guard.mode=kill", "--guard.kill-after=1s"])
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("HANGING_DISK", hanging.to_str().unwrap())
+            .start();
+        exporter.wait_for(LIMIT, "the guard and the first write", |metrics| {
+            metrics.sum("redis_script_guard_ready", &[]) > 0.0
+                && metrics.sum("redis_script_time_limit_seconds", &[]) > 0.0
+                && metrics.sum("redis_script_exporter_polls_total", &[]) >= 3.0
+                && metrics.sum("redis_script_exporter_state_writes_total", &[]) > 0.0
+        });
+        fs::write(&hanging, "").unwrap();
+        let begun = Instant::now();
+        client.send(&["EVAL", "while true do end", "0"]);
+        let reply = client.receive();
+        assert!(text(&reply).contains("killed by user"), "{reply:?}");
+        assert!(begun.elapsed() >= WRITE_LIMIT, "sent after {:?}, before it was saved", begun.elapsed());
+        exporter.wait_for(LIMIT, "the failed write to be counted", |metrics| {
+            metrics.sum("redis_script_exporter_state_write_failures_total", &[]) >= 1.0
+        });
+        wait_for_lines(&exporter, &["level=error", "the state file cannot be written"], 1);
+    });
+}
+
+/// A read of the server's log that does not return takes one thread. The server is monitored as usual.
+#[test]
+fn a_log_file_that_hangs_delays_nothing_else() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let Some(library) = library(dir.path()) else { return };
+        let server = logs_milliseconds(kind).start();
+        let log = dir.path().canonicalize().unwrap().join("log");
+        fs::write(&log, "").unwrap();
+        let mut exporter = Exporter::builder()
+            .args(&["--redis.addr", &server.url(), "--redis.log-file", log.to_str().unwrap()])
+            .args(&QUICK)
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("HANGING_FILE", log.to_str().unwrap())
+            .start();
+        fs::write(&log, "a line\n").unwrap();
+        let words = ["level=warn", "--redis.log-file cannot be read", "no result within 5s"];
+        eventually_or_tell(LIMIT, "a line about the file", || {
+            spin(&mut server.client(), "EVAL", SPIN);
+            let logs = exporter.logs();
+            if lines_with(&logs, &words).is_empty() { Err(logs) } else { Ok(()) }
+        });
+        let calls = whole(exporter.metrics().sum("redis_script_slowlog_entries_total", &[]));
+        spin(&mut server.client(), "EVAL", SPIN);
+        let metrics = exporter.wait_for(LIMIT, "another call to be counted", |metrics| {
+            whole(metrics.sum("redis_script_slowlog_entries_total", &[("class", "script")])) > calls
+        });
+        assert_eq!(state(&metrics, &target_of(&server)), "ok");
+        let all = fs::read_dir(format!("/proc/{}/task", exporter.pid())).unwrap();
+        // A thread may end in the meantime.
+        let names = all.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        assert_eq!(names.filter(|name| name.trim_end() == "log-files").count(), 1);
+        let (status, _) = exporter.terminate();
+        assert!(status.success(), "{status}");
     });
 }
 

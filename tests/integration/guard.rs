@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -118,6 +119,23 @@ fn outcomes(metrics: &Metrics) -> Vec<(String, u64)> {
 fn assert_only(metrics: &Metrics, outcome: &str) {
     let outcomes = outcomes(metrics);
     assert!(matches!(&outcomes[..], [(only, _)] if only == outcome), "{outcomes:?}");
+}
+
+/// Asserts that the guard's only action of this outcome is counted, logged and shown on the page, with these words and this script.
+#[track_caller]
+fn assert_reported(exporter: &Exporter, outcome: &str, words: &str, script: Option<&str>) {
+    assert!(count_of(&exporter.metrics(), outcome) > 0);
+    let logged = [&format!("outcome={outcome}"), words];
+    eventually_or_tell(LIMIT, &format!("a line with {logged:?}"), || {
+        let logs = exporter.logs();
+        if lines_with(&logs, &logged).is_empty() { Err(logs) } else { Ok(()) }
+    });
+    let body = exporter.get("/api/v1/targets").body;
+    let targets: Json = serde_json::from_str(&body).unwrap();
+    let actions = targets["targets"][0]["guard"]["actions"].as_array().unwrap();
+    let is_shown = |action: &&Json| action["outcome"] == outcome && action["script"].as_str() == script;
+    let action = actions.iter().find(is_shown).unwrap_or_else(|| panic!("{outcome}: {body}"));
+    assert!(action["text"].as_str().is_some_and(|text| text.contains(words)), "{action}");
 }
 
 /// A script that writes and then runs until the server is stopped.
@@ -259,6 +277,7 @@ fn dry_run(kind: Kind) {
     let mut client = server.client();
     client.send(&["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "dry_run", 1);
+    assert_reported(&exporter, "dry_run", "the guard would have killed the script", None);
     stays_true(Duration::from_millis(500), "the script runs", || {
         let reply = server.call(&["PING"]);
         if text(&reply).starts_with("BUSY") { Ok(()) } else { Err(format!("{reply:?}")) }
@@ -289,6 +308,7 @@ fn patterns(kind: Kind) {
     assert_eq!(number(&metrics, "redis_script_guard_last_action_info", &labels), Some(1));
     let words = ["outcome=excluded", &format!("script={}", &never[..12])];
     wait_for_lines(&exporter, &words, 1);
+    assert_reported(&exporter, "excluded", "its patterns exclude it", Some(&never[..12]));
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
     run_until_killed(&mut client, &["EVALSHA", &other, "0"]);
@@ -319,6 +339,7 @@ fn without_a_name(kind: Kind) {
         client.send(&["EVAL", ENDLESS, "0"]);
         wait_for(&exporter, "unknown_script", 1);
         assert_only(&exporter.metrics(), "unknown_script");
+        assert_reported(&exporter, "unknown_script", "the running script is not known for certain", None);
         kill_by_hand(&server);
         assert!(is_killed(&client.receive()));
     }
@@ -340,6 +361,7 @@ fn functions_off(kind: Kind) {
     client.call(&["FUNCTION", "LOAD", LIBRARY]);
     client.send(&["FCALL", "endless", "0"]);
     wait_for(&exporter, "functions_off", 1);
+    assert_reported(&exporter, "functions_off", "killing functions is off", Some("endless"));
     assert_eq!(server.call(&["FUNCTION", "KILL"]), Value::Okay);
     assert!(is_killed(&client.receive()));
     assert_only(&exporter.metrics(), "functions_off");
@@ -387,6 +409,39 @@ fn budget(kind: Kind) {
     assert_eq!((outcomes.len(), outcomes.last()), (2, Some(&("killed".to_owned(), 1))), "{outcomes:?}");
 }
 
+/// A kill and its record are in the state file before the server receives the kill.
+#[test]
+fn a_kill_is_not_forgotten_if_the_exporter_crashes_right_after_it() {
+    run_on(Kind::Redis70, crash_after_a_kill);
+}
+
+fn crash_after_a_kill(kind: Kind) {
+    let server = server(kind).start();
+    let folder = TempDir::new().unwrap();
+    let state = folder.path().join("state");
+    let flags = ["--guard.mode=kill", "--guard.max-kills=1", "--state.file", state.to_str().expect("a path")];
+    let mut client = server.client();
+    let mut exporter = guarded(&server, &flags);
+    run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
+    exporter.kill();
+    let mut exporter = guarded(&server, &flags);
+    client.send(&["EVAL", ENDLESS, "0"]);
+    wait_for(&exporter, "budget", 1);
+    assert_only(&exporter.metrics(), "budget");
+    // The reply to the kill may have been saved as well.
+    let listed = incidents(&exporter);
+    let is_kill =
+        |one: &Json| one["guard"][0]["outcome"] == "unreachable" || one["guard"][0]["outcome"] == "killed";
+    assert_eq!(listed.iter().filter(|one| is_kill(one)).count(), 1, "{listed:?}");
+    // So are actions in a blockage that has not ended, whichever way the exporter ends.
+    exporter.terminate();
+    let exporter = unready(&server, &flags);
+    let listed = incidents(&exporter);
+    assert!(listed.iter().any(|one| one["guard"][0]["outcome"] == "budget"), "{listed:?}");
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
+}
+
 #[test]
 fn scripts_on_a_replica_are_spared() {
     run_on(Kind::Redis70, replica);
@@ -398,6 +453,7 @@ fn replica(kind: Kind) {
     let mut client = server.client();
     client.send(&["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "replica", 1);
+    assert_reported(&exporter, "replica", "the server is a replica", None);
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
     assert_only(&exporter.metrics(), "replica");
@@ -415,7 +471,7 @@ fn guard_rules(kind: Kind) -> Vec<String> {
 fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     let rules = guard_rules(kind);
     let rules = rules.iter().map(|rule| if rule == ">PASSWORD" { ">sesame" } else { rule });
-    let server = Server::start(kind);
+    let server = Server::builder(kind).config("lua-time-limit 100").start();
     let words: Vec<&str> = ["ACL", "SETUSER", "guard"].into_iter().chain(rules).collect();
     assert_eq!(server.call(&words), Value::Okay);
     let mut client = server.client();
@@ -443,6 +499,23 @@ fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     ] {
         let reply = client.call(&command.split(' ').collect::<Vec<_>>());
         assert!(is_error(&reply, "NOPERM"), "{command}: {reply:?}");
+    }
+    // A kill by this user is executed. FUNCTION STATS shows it the arguments of the call.
+    if kind.has_functions() {
+        let mut caller = server.client();
+        caller.call(&["FUNCTION", "LOAD", LIBRARY]);
+        caller.send(&["FCALL", "endless", "0", "an-argument"]);
+        eventually_or_tell(LIMIT, "a BUSY server", || {
+            let reply = client.call(&["PING"]);
+            if is_error(&reply, "BUSY") { Ok(()) } else { Err(text(&reply)) }
+        });
+        let stats = client.call(&["FUNCTION", "STATS"]);
+        assert!(
+            format!("{stats:?}").contains(&format!("{:?}", Value::BulkString(b"an-argument".to_vec()))),
+            "{stats:?}"
+        );
+        assert_eq!(client.call(&["FUNCTION", "KILL"]), Value::Okay);
+        assert!(is_killed(&caller.receive()));
     }
 }
 
@@ -571,6 +644,25 @@ fn module_command(kind: Kind) {
     // The command ends with the server.
     client.send(&["BUSY.MODULE", "60000"]);
     assert_only(&wait_for(&exporter, "module", 1), "module");
+    assert_reported(&exporter, "module", "it cannot be killed", None);
+}
+
+/// INFO is not permitted, so the server may be a replica.
+#[test]
+fn a_script_on_a_server_of_unknown_role_is_spared() {
+    run_on(Kind::Redis70, unknown_role);
+}
+
+fn unknown_role(kind: Kind) {
+    let server =
+        server(kind).acl(&["user default on nopass ~* &* +@all", "user blind on nopass +@all -info"]).start();
+    let exporter = guarded(&server, &["--redis.user=blind", "--redis.password=any", "--guard.mode=kill"]);
+    let mut client = server.client();
+    client.send(&["EVAL", ENDLESS, "0"]);
+    assert_only(&wait_for(&exporter, "unknown_role", 1), "unknown_role");
+    assert_reported(&exporter, "unknown_role", "INFO does not report the role", None);
+    kill_by_hand(&server);
+    assert!(is_killed(&client.receive()));
 }
 
 /// A function begins right after a script that ends before its time limit. The function is killed with FUNCTION KILL after
@@ -604,6 +696,43 @@ fn a_script_that_follows_another_is_not_killed_before_its_time(kind: Kind) {
     if matches!(kind, Kind::Redis62 | Kind::Redis70 | Kind::Valkey91) {
         race(kind, 2);
     }
+}
+
+/// The kill reaches the server when the next script is already running. It waits there for the time limit, and ends that script,
+/// although it has not run for `kill_after`.
+#[test]
+fn a_kill_that_arrives_late_ends_the_next_script_and_is_reported_as_such() {
+    run_on(Kind::Redis70, late_kill);
+}
+
+fn late_kill(kind: Kind) {
+    const BUSY_AFTER: u64 = 500;
+    const KILL_AFTER: u64 = 2000;
+    const RUNS_FOR: Duration = Duration::from_millis(KILL_AFTER + 1500);
+    let server = Server::builder(kind)
+        .config(format!("lua-time-limit {BUSY_AFTER}"))
+        .config("slowlog-log-slower-than 10000")
+        .start();
+    let proxy = Proxy::start(&server);
+    let url = format!("redis://127.0.0.1:{}", proxy.port);
+    let flags = ["--redis.addr", &url, "--guard.mode=kill", "--guard.kill-after=2s"];
+    let exporter = Exporter::start(&[&flags[..], &FLAGS].concat());
+    wait_for_poll(&exporter);
+    exporter.wait_for(LIMIT, "the guard", |metrics| metrics.sum("redis_script_guard_ready", &[]) > 0.0);
+    let mut client = server.client();
+    proxy.holds_kills.store(true, Ordering::Relaxed);
+    client.send(&eval(BUSY_LOOP, RUNS_FOR));
+    // It begins before the reply to the first one is sent.
+    client.send(&["EVAL", ENDLESS, "0"]);
+    thread::sleep(RUNS_FOR + Duration::from_millis(100));
+    proxy.holds_kills.store(false, Ordering::Relaxed);
+    assert_eq!(client.receive(), Value::Int(1));
+    let reply = client.receive();
+    assert!(is_killed(&reply), "{reply:?}");
+    assert_only(&wait_for(&exporter, "killed_next", 1), "killed_next");
+    let entries = slowlog(&mut client);
+    let next = entries.iter().find(|entry| entry.arguments.iter().any(|one| one == ENDLESS)).unwrap();
+    assert!((BUSY_AFTER * 1000..KILL_AFTER * 1000).contains(&next.micros), "{next:?}");
 }
 
 /// Longer run of the same race, which reports the number of scripts that were killed in place of another.
@@ -856,6 +985,8 @@ fn random_sequences(kind: Kind, count: u64) {
 struct Proxy {
     port: u16,
     windows: Arc<Mutex<Vec<Duration>>>,
+    /// While true, kills are not forwarded.
+    holds_kills: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -863,7 +994,8 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (port, upstream) = (listener.local_addr().unwrap().port(), server.addr());
         let windows = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&windows);
+        let holds_kills: Arc<AtomicBool> = Arc::default();
+        let (kept, holds) = (Arc::clone(&windows), Arc::clone(&holds_kills));
         // The threads end with the process.
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -874,19 +1006,22 @@ impl Proxy {
                 let replied = Arc::new(Mutex::new(Instant::now()));
                 let [up, down] = [(&client, &server), (&server, &client)]
                     .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()));
-                let (replied_at, kept) = (Arc::clone(&replied), Arc::clone(&kept));
+                let (replied_at, kept, holds) = (Arc::clone(&replied), Arc::clone(&kept), Arc::clone(&holds));
                 thread::spawn(move || {
                     forward(up, |bytes| {
                         let now = Instant::now();
                         if bytes.windows(4).any(|word| word == b"KILL") {
                             kept.lock().unwrap().push(now - *replied_at.lock().unwrap());
+                            while holds.load(Ordering::Relaxed) {
+                                thread::sleep(Duration::from_millis(5));
+                            }
                         }
                     });
                 });
                 thread::spawn(move || forward(down, |_| *replied.lock().unwrap() = Instant::now()));
             }
         });
-        Self { port, windows }
+        Self { port, windows, holds_kills }
     }
 }
 

@@ -15,6 +15,8 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -109,6 +111,56 @@ impl Liveness {
     /// Returns the ended blockages, oldest first, that are waiting for the slow log, which contains their callers.
     pub(crate) fn waiting_incidents(&self) -> impl Iterator<Item = Incident> {
         self.history.waiting()
+    }
+
+    /// Returns the incident in progress, if there is one.
+    pub(crate) fn current_incident(&self, now: Timestamps) -> Option<Incident> {
+        let running = self.running_script();
+        let (kind, lasted) = match &self.state {
+            State::Blocked(_) => {
+                let kind = running.map_or(IncidentKind::Unknown, |running| running.kind.into());
+                (kind, self.blocked(now))
+            }
+            State::Busy(kind, _) => ((*kind).into(), self.blocked(now)),
+            State::BusySilent(..) => (IncidentKind::Unknown, self.blocked(now)),
+            state if !state.is_tried() => return None,
+            state => (IncidentKind::of_state(state.kind())?, self.held(now)),
+        };
+        let incident = Incident {
+            began: (now.unix - lasted).since_epoch(),
+            lasted,
+            kind,
+            busy: matches!(self.state, State::Busy(..) | State::BusySilent(..)),
+            script: running.map(|running| running.script.clone()),
+            client: String::new(),
+            client_name: String::new(),
+            end: None,
+            refused: None,
+            detail: self.state.detail().map(str::to_owned),
+            guard: Vec::new(),
+        };
+        Some(Incident { guard: self.history.incidents.actions_in(&incident), ..incident })
+    }
+
+    /// Returns the incidents to keep across a restart: the ended ones, and those in progress or not attributed yet in which the guard
+    /// has acted. `unanswered` is a kill without a reply so far.
+    pub(super) fn saved_incidents(
+        &self,
+        unanswered: Option<ActionRecord>,
+        now: Timestamps,
+    ) -> Arc<VecDeque<Incident>> {
+        let mut ended = Arc::clone(self.history.incidents.ended());
+        let mut open: Vec<Incident> = self.waiting_incidents().chain(self.current_incident(now)).collect();
+        if let Some(action) = unanswered
+            && let Some(incident) = open.iter_mut().rev().find(|incident| incident.includes(&action))
+        {
+            incident.guard.push(action);
+        }
+        open.retain(|incident| !incident.guard.is_empty());
+        if !open.is_empty() {
+            Arc::make_mut(&mut ended).extend(open);
+        }
+        ended
     }
 
     /// Restores the incidents saved by a previous process.

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::query::IncidentsQuery;
 use super::text::{duration_seconds, unix_seconds};
-use crate::clock::{Timestamps, Unix};
+use crate::clock::Unix;
 use crate::fleet::Fleet;
 use crate::guard::{ActionRecord, GuardOutcome};
 use crate::poll::TargetHandle;
 use crate::script::{Catalogue, Identity, Sha1Digits};
-use crate::watch::{Incident, IncidentEnd, IncidentKind, KEPT, State, Target};
+use crate::watch::{Incident, IncidentEnd, IncidentKind, KEPT, Target};
 
 /// Response body.
 #[derive(Debug, Serialize)]
@@ -93,7 +93,7 @@ impl IncidentsResponse {
                 let ended = incidents.ended().iter().filter(|one| now.unix.since(one.ended()) < KEPT);
                 let rows =
                     ended.map(|incident| row(handle, &target, incident, Some(incident.ended()), &catalogue));
-                let current = current(&target, now);
+                let current = target.liveness().current_incident(now);
                 let current = current.map(|incident| row(handle, &target, &incident, None, &catalogue));
                 let waiting = target.liveness().waiting_incidents();
                 let waiting = waiting.map(|one| row(handle, &target, &one, Some(one.ended()), &catalogue));
@@ -125,38 +125,6 @@ impl IncidentsQuery {
                     || row.sha1.is_some_and(|sha1| script.eq_ignore_ascii_case(sha1.as_str()))
             })
     }
-}
-
-/// Returns the incident in progress, if there is one.
-fn current(target: &Target, now: Timestamps) -> Option<Incident> {
-    let liveness = target.liveness();
-    let state = liveness.state();
-    let running = liveness.running_script();
-    let (kind, lasted) = match state {
-        State::Blocked(_) => {
-            let kind = running.map_or(IncidentKind::Unknown, |running| running.kind.into());
-            (kind, liveness.blocked(now))
-        }
-        State::Busy(kind, _) => ((*kind).into(), liveness.blocked(now)),
-        State::BusySilent(..) => (IncidentKind::Unknown, liveness.blocked(now)),
-        _ if !state.is_tried() => return None,
-        _ => (IncidentKind::of_state(state.kind())?, liveness.held(now)),
-    };
-    let mut incident = Incident {
-        began: (now.unix - lasted).since_epoch(),
-        lasted,
-        kind,
-        busy: matches!(state, State::Busy(..) | State::BusySilent(..)),
-        script: running.map(|running| running.script.clone()),
-        client: String::new(),
-        client_name: String::new(),
-        end: None,
-        refused: None,
-        detail: state.detail().map(str::to_owned),
-        guard: Vec::new(),
-    };
-    incident.guard = liveness.incidents().actions_in(&incident);
-    Some(incident)
 }
 
 fn row(

@@ -206,6 +206,31 @@ fn sentinels_and_redirections_lead_to_no_other_network() {
     assert!(seen.contains("redis_script_exporter_discovery_up") && !seen.contains("sesame"), "{seen}");
 }
 
+/// A node and a Sentinel whose lists of servers are too large.
+#[test]
+fn a_list_of_servers_that_is_too_large_closes_the_connection() {
+    let large = Arc::new(bulk("x".repeat((8 << 20) + 1)));
+    let nodes = ["cluster", "sentinel"].map(|command| {
+        let large = Arc::clone(&large);
+        Hostile::answering(move |words| if words[0] == command { large.to_vec() } else { quiet(words) })
+    });
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yml");
+    let [node, sentinel] = nodes.each_ref().map(|node| node.addr);
+    let entries = format!(
+        "targets:\n- {{name: c, addr: '{node}', discover: cluster}}\n\
+         - {{name: s, addr: '{sentinel}', discover: sentinel, masters: [m]}}\n"
+    );
+    fs::write(&file, entries).unwrap();
+    let exporter = Exporter::builder().args(&["--config.file", file.to_str().unwrap()]).args(&QUICK).start();
+    for (name, words) in [("c", "CLUSTER NODES is larger than 8 MiB"), ("s", "is larger than 64 KiB")] {
+        wait_for_lines(&exporter, &["level=warn", words], 1);
+        let metrics = exporter.metrics();
+        assert_eq!(number(&metrics, "redis_script_exporter_discovery_up", &[("discovery", name)]), Some(0));
+    }
+    eventually(LIMIT, "new connections", || nodes.iter().all(|node| node.connections() > 1).then_some(()));
+}
+
 /// A server that claims to have 300 scripts of 1 MiB each.
 #[test]
 fn a_catalogue_takes_a_limited_amount_from_a_server() {

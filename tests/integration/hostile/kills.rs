@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::busy;
-use crate::common::{LIMIT, whole};
+use super::{MAX_MEMORY, busy};
+use crate::common::{LIMIT, wait_for_lines, whole};
 use test_support::exporter::{Builder, Exporter};
 use test_support::hostile::{Commands, Hostile, HostsFile, array, bulk, quiet};
 use test_support::metrics::Metrics;
@@ -40,6 +40,10 @@ struct State {
     running: Option<(&'static str, Instant, &'static str)>,
     /// True if the guard's connection is to be closed at its next command.
     cuts_guard: bool,
+    /// True if replies on the guard's connection are endless.
+    floods_guard: bool,
+    /// True if FUNCTION STATS is not permitted.
+    denies_stats: bool,
     /// Commands of each connection.
     connections: Vec<Vec<Exchange>>,
 }
@@ -48,6 +52,9 @@ impl State {
     /// Returns the reply of a server; `is_queued` is true after MULTI.
     fn reply(&mut self, command: &str, is_queued: bool) -> Vec<u8> {
         let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        if self.denies_stats && command == "function stats" {
+            return b"-NOPERM this user has no permissions to run the command\r\n".to_vec();
+        }
         let Some((kind, began, to_kill)) = self.running else {
             return match command {
                 "discard" => b"+OK\r\n".to_vec(),
@@ -160,6 +167,12 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             if is_guard && std::mem::take(&mut state.cuts_guard) {
                 return;
             }
+            if is_guard && state.floods_guard {
+                drop(state);
+                let _ = stream.write_all(b"+");
+                while stream.write_all(&[b'x'; 1 << 12]).is_ok() {}
+                return;
+            }
             let reply = state.reply(&command, is_queued);
             let text = String::from_utf8_lossy(&reply).into_owned();
             state.connections[connection].push((command.clone(), text));
@@ -214,6 +227,9 @@ fn a_kill_follows_a_busy_reply_on_the_same_connection() {
         server.run(kind, ACCEPTED);
         wait_for(&server, &exporter, &["killed", "killed_next"], count);
     }
+    server.state.lock().unwrap().denies_stats = true;
+    server.run("function", ACCEPTED);
+    wait_for(&server, &exporter, &["killed", "killed_next"], 3);
     let kills = server.kills();
     let seen: Vec<_> = kills
         .iter()
@@ -226,6 +242,7 @@ fn a_kill_follows_a_busy_reply_on_the_same_connection() {
         ("ping", true, "script kill", REFUSED),
         ("ping", true, "script kill", ACCEPTED),
         ("function stats", true, "function kill", ACCEPTED),
+        ("ping", true, "function kill", ACCEPTED),
     ];
     assert_eq!(seen, expected);
 }
@@ -256,4 +273,23 @@ fn a_kill_goes_to_the_address_that_the_target_reached() {
     assert_eq!(server.kills().len(), 1);
     let accepted = other.accept();
     assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
+}
+
+/// The guard closes its connection at a reply that is too large, and opens another one for the next run.
+#[test]
+fn a_reply_to_the_guard_that_is_too_large_closes_its_connection() {
+    let server = Recorder::start();
+    let exporter = server.guarded("127.0.0.1", Exporter::builder(), &["--guard.mode=kill"]);
+    server.state.lock().unwrap().floods_guard = true;
+    server.run("script", ACCEPTED);
+    exporter.wait_for(LIMIT, "the guard to have no connection", |metrics| {
+        count_of(metrics, &["unreachable"]) > 0 && metrics.sum("redis_script_guard_ready", &[]) == 0.0
+    });
+    wait_for_lines(&exporter, &["the guard can't kill", "the reply to PING is larger than 4 KiB"], 1);
+    assert!(exporter.peak_memory() < MAX_MEMORY);
+    server.state.lock().unwrap().floods_guard = false;
+    wait_for(&server, &exporter, &["unreachable"], 1);
+    server.run("script", ACCEPTED);
+    wait_for(&server, &exporter, &["killed", "killed_next"], 1);
+    assert_eq!(server.kills().len(), 1);
 }
