@@ -36,11 +36,13 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Decides which runs of a target to kill, and kills them, until `stop` is cancelled.
 pub(crate) async fn watch(handle: &TargetHandle, config: &GuardConfig, stop: &CancellationToken) {
-    let mut task = GuardTask { handle, config, link: None, connect_at: Mono::EPOCH, act_at: Mono::EPOCH };
+    let (connect_at, act_at) = (Mono::EPOCH, Mono::EPOCH);
+    let mut task = GuardTask { handle, config, link: None, connect_at, act_at, is_intending: false };
     tokio::select! {
         () = stop.cancelled() => {}
         () = task.run() => {}
     }
+    task.withdraw();
 }
 
 /// Guard of one target.
@@ -52,6 +54,8 @@ struct GuardTask<'a> {
     connect_at: Mono,
     /// Earliest time of the next query or kill after one has failed.
     act_at: Mono,
+    /// True from the report of an intended kill until the kill is confirmed or withdrawn.
+    is_intending: bool,
 }
 
 /// A logged-in connection.
@@ -206,18 +210,42 @@ impl GuardTask<'_> {
     /// Queries the running call, and kills it if the order still applies. The place of the kill in the budget is in the state file
     /// before, so that a restart at any moment does not forget it. If the file can't be written, the kill is sent nevertheless.
     async fn kill(&mut self, order: Order) {
+        // Nothing is written while there is no connection.
+        if let Err(trouble) = self.open_link().await {
+            return self.unreachable(order, &trouble);
+        }
         let is_saved_first = self.handle.is_saved_first();
         if is_saved_first {
+            self.is_intending = true;
             self.handle.observe(Observation::Guard(GuardReport::Intended));
-            self.handle.until_saved().await;
+            self.until_saved().await;
         }
         // The write comes before the confirmation, because no time may pass between the confirmation and the kill.
         match self.confirm(order).await {
             Some((order, asked)) => self.send_kill(order, asked).await,
-            None if is_saved_first => {
-                self.handle.observe(Observation::Guard(GuardReport::Withdrawn));
+            None => self.withdraw(),
+        }
+    }
+
+    /// Waits until all changes so far are in the state file, or can't be written. Meanwhile, the running call is queried when that
+    /// is due: after a gap, it would be treated as another run.
+    async fn until_saved(&mut self) {
+        let revision = self.handle.request_write();
+        while !self.handle.is_written(revision) {
+            let now = self.handle.now().mono;
+            let probe_at =
+                self.handle.numbers().guard_probe_at().map_or(now + IDLE, |at| at.max(self.act_at));
+            tokio::select! {
+                () = self.handle.observed() => {}
+                () = sleep_until(self.handle.clock().instant(probe_at)) => self.probe().await,
             }
-            None => {}
+        }
+    }
+
+    /// Gives the place of an intended kill back, if the kill was not sent.
+    fn withdraw(&mut self) {
+        if std::mem::take(&mut self.is_intending) {
+            self.handle.observe(Observation::Guard(GuardReport::Withdrawn));
         }
     }
 
@@ -226,16 +254,21 @@ impl GuardTask<'_> {
         let (confirmation, counted) = match self.ask(order.kind == BusyKind::Function).await {
             Ok(Some(told)) => told,
             Ok(None) => return None,
-            Err(detail) => {
-                let detail = detail.to_string();
-                self.handle.observe(Observation::Guard(GuardReport::Unreachable { order, detail }));
+            Err(trouble) => {
+                self.unreachable(order, &trouble);
                 return None;
             }
         };
         let (script, asked) = (self.handle.guarded_script(), confirmation.sent);
         let confirmed = Observation::Guard(GuardReport::Confirmed { order, confirmation, counted, script });
         let Next::Kill(order) = self.handle.observe(confirmed) else { return None };
+        self.is_intending = false;
         Some((order, asked))
+    }
+
+    fn unreachable(&self, order: Order, trouble: &Trouble) {
+        let detail = trouble.to_string();
+        self.handle.observe(Observation::Guard(GuardReport::Unreachable { order, detail }));
     }
 
     /// Queries the running call, so that another run can't be mistaken for it.
@@ -250,7 +283,26 @@ impl GuardTask<'_> {
     /// # Errors
     /// There is no connection or no usable reply. The next attempt is delayed by [`RETRY_AFTER`].
     async fn ask(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, Trouble> {
+        self.open_link().await?;
         let result = self.ask_once(is_function).await;
+        self.or_retry(result)
+    }
+
+    /// Connects if there is no usable connection.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    async fn open_link(&mut self) -> Result<(), Trouble> {
+        if self.is_usable() {
+            return Ok(());
+        }
+        let link = self.connect().await.map_err(Trouble::from);
+        self.link = Some(self.or_retry(link)?);
+        Ok(())
+    }
+
+    /// Reports an error, and delays the next attempt by [`RETRY_AFTER`].
+    fn or_retry<T>(&mut self, result: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(trouble) = &result {
             self.link = None;
             self.act_at = self.handle.now().mono + RETRY_AFTER;
@@ -260,9 +312,6 @@ impl GuardTask<'_> {
     }
 
     async fn ask_once(&mut self, is_function: bool) -> Result<Option<(Confirmation, bool)>, Trouble> {
-        if !self.is_usable() {
-            self.link = Some(self.connect().await?);
-        }
         let Some(link) = &mut self.link else { return Ok(None) };
         let sent = self.handle.now().mono;
         match link.ask(is_function, sent).await.map_err(|error| error.to_string())? {

@@ -440,15 +440,18 @@ impl TargetHandle {
         self.shared.is_saved_first()
     }
 
-    /// Waits until all changes so far are in the state file, or can't be written. Called by the task that calls [`Self::observed`].
-    pub(super) async fn until_saved(&self) {
-        let revision = self.numbers().revision();
+    /// Requests a write of the state file without the pause after the previous write. Returns the revision to pass to
+    /// [`Self::is_written`]; [`Self::observed`] wakes after a write.
+    pub(super) fn request_write(&self) -> u64 {
         if let Some(writes) = &self.shared.writes {
             writes.urgent.notify_one();
         }
-        while !self.numbers().is_written(revision) {
-            self.observed().await;
-        }
+        self.numbers().revision()
+    }
+
+    /// True if this revision is in the state file, or could not be written.
+    pub(super) fn is_written(&self, revision: u64) -> bool {
+        self.numbers().is_written(revision)
     }
 
     /// Returns the script or function that is running according to the guard, with its name.

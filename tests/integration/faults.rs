@@ -123,6 +123,35 @@ fn a_kill_waits_for_the_state_file_but_not_for_a_disk_that_does_not_respond() {
     });
 }
 
+/// The guard continues to query the running call while a write takes longer than the server's time limit. Otherwise, it could not
+/// tell that it is still the same run.
+#[test]
+fn a_slow_disk_does_not_prevent_a_kill() {
+    run_on(Kind::Redis70, |kind| {
+        let dir = TempDir::new().unwrap();
+        let Some(library) = library(dir.path()) else { return };
+        let server = Server::builder(kind).config("lua-time-limit 300").start();
+        let mut client = server.client();
+        let state = format!("--state.file={}", dir.path().join("state").display());
+        let exporter = Exporter::builder()
+            .args(&["--redis.addr", &server.url(), &state, "--guard.mode=kill", "--guard.kill-after=1s"])
+            .args(&["--heartbeat.interval=2s"])
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("SLOW_DISK", "900000")
+            .start();
+        exporter.wait_for(LIMIT, "the guard", |metrics| {
+            metrics.sum("redis_script_guard_ready", &[]) > 0.0
+                && metrics.sum("redis_script_time_limit_seconds", &[]) > 0.0
+        });
+        client.send(&["EVAL", "while true do end", "0"]);
+        let reply = client.receive();
+        assert!(text(&reply).contains("killed by user"), "{reply:?}");
+        exporter.wait_for(LIMIT, "the kill to be counted", |metrics| {
+            metrics.sum("redis_script_guard_actions_total", &[("outcome", "killed")]) >= 1.0
+        });
+    });
+}
+
 /// A read of the server's log that does not return takes one thread. The server is monitored as usual.
 #[test]
 fn a_log_file_that_hangs_delays_nothing_else() {

@@ -1,6 +1,7 @@
 /*
- * Preloaded into the exporter, simulates faults of the machine: a disk that does not respond while the file HANGING_DISK exists; reads
- * of the file HANGING_FILE that do not return; and, if NO_RANDOM_NUMBERS is set, a system without random numbers.
+ * Preloaded into the exporter, simulates faults of the machine: a disk that does not respond while the file HANGING_DISK exists, or
+ * takes SLOW_DISK microseconds for each write; reads of the file HANGING_FILE that do not return; and, if NO_RANDOM_NUMBERS is set,
+ * a system without random numbers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +16,10 @@ int fsync(int file) {
     const char *hanging = getenv("HANGING_DISK");
     while (hanging != NULL && access(hanging, F_OK) == 0) {
         usleep(10000);
+    }
+    const char *slow = getenv("SLOW_DISK");
+    if (slow != NULL) {
+        usleep(atoi(slow));
     }
     return syscall(SYS_fsync, file);
 }

@@ -216,7 +216,10 @@ impl Session {
         let rejected = |error| match error {
             RehearseError::Failed { failure: CommandError::ErrorReply(reply), .. } => {
                 match reply.to_string() {
-                    text if text.contains("already exists") => RehearseError::Exists(text),
+                    // A library that registers a function twice: `Function already exists in the library`.
+                    text if text.contains("already exists") && !text.contains("in the library") => {
+                        RehearseError::Exists(text)
+                    }
                     text => RehearseError::Rejected(text),
                 }
             }

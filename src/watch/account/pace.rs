@@ -127,15 +127,17 @@ impl Pace {
     }
 
     /// Records that the connection broke while the log was being read. If this persists, the server is closing it because the
-    /// reply exceeds its `client-output-buffer-limit`, so the number of entries per request is halved.
+    /// reply exceeds its `client-output-buffer-limit`, so the number of entries per request is reduced to the length of the
+    /// log, which loses nothing, and then halved.
     pub(super) fn broken(&mut self, now: Mono) {
         let since = *self.broken_since.get_or_insert(now);
         if now.since(since) >= SHRINK_REQUEST_AFTER && self.request() > 1 {
-            // Larger requests have the same reply as one for the whole log.
-            if self.is_max_len_known {
-                self.request = self.request.min(usize::try_from(self.max_len).unwrap_or(usize::MAX));
+            let whole = usize::try_from(self.max_len).unwrap_or(usize::MAX);
+            if self.is_max_len_known && self.request() > whole {
+                (self.limit, self.limited_at) = (whole, now);
+            } else {
+                self.too_large(now);
             }
-            self.too_large(now);
         }
     }
 

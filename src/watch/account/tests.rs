@@ -536,6 +536,8 @@ fn requests_shrink_if_the_connection_keeps_breaking() {
     account.pace.request = MAX_ENTRIES;
     account.broken(NOW);
     account.broken(after(5));
+    assert_eq!(account.request(), 128);
+    account.broken(after(6));
     assert_eq!(account.request(), 64);
 }
 
