@@ -56,7 +56,9 @@ async fn start(cli: Cli, config: Config) -> Result<(), CommandError> {
     let targets = config.targets.len();
     let names = load_scripts(&config.script_dirs, config.script_bundled).map_err(CommandError::usage)?;
     let clock = Clock::start();
-    let persistence = config.state_file.as_deref().map(|path| Persistence::open(path, clock)).transpose();
+    let hide_clients = config.web.privacy.hide_clients;
+    let open = |path| Persistence::open(path, hide_clients, clock);
+    let persistence = config.state_file.as_deref().map(open).transpose();
     let persistence = persistence.map_err(CommandError::other)?;
     descriptors::raise_limit(targets);
     let mut fleet = Fleet::new(config.targets, persistence, clock).map_err(CommandError::usage)?;

@@ -163,13 +163,10 @@ impl Fleet {
         if let Some(guard) = &config.guard {
             target.enable_guard(guard.policy.clone(), config.intervals.heartbeat);
         }
-        if let Some(mut saved) = saved {
-            if config.privacy.hide_clients {
-                saved.hide_clients();
-            }
-            if !target.restore(saved) {
-                warn!(target = &*config.name, "buckets have changed: the histograms of run times start at 0");
-            }
+        if let Some(saved) = saved
+            && !target.restore(saved)
+        {
+            warn!(target = &*config.name, "buckets have changed: the histograms of run times start at 0");
         }
         target
     }

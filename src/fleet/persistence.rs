@@ -58,13 +58,18 @@ pub(crate) struct Persistence {
 }
 
 impl Persistence {
-    /// Reads the state file of a previous process. A file that can't be used is logged and is not an error.
+    /// Reads the state file of a previous process, without clients if `hide_clients` is true. A file that can't be used is logged
+    /// and is not an error.
     ///
     /// # Errors
     /// Another process is using the file.
-    pub(crate) fn open(path: &Path, clock: Clock) -> Result<Self, StateInUse> {
+    pub(crate) fn open(path: &Path, hide_clients: bool, clock: Clock) -> Result<Self, StateInUse> {
+        let store = Store::open(path)?;
+        if hide_clients {
+            store.hide_clients();
+        }
         Ok(Self {
-            store: Arc::new(Store::open(path)?),
+            store: Arc::new(store),
             clock,
             created: clock.now().unix,
             requests: Arc::default(),

@@ -97,6 +97,18 @@ impl TargetLine {
         line.saved.shorten().then(|| Self::new(&line.target, line.seen, line.saved).ok()).flatten()
     }
 
+    /// Removes client addresses and names.
+    ///
+    /// # Errors
+    /// As for [`Self::saved`].
+    pub(super) fn hide_clients(&mut self, target: &str) -> Result<(), FormatError> {
+        let mut saved = self.saved()?;
+        saved.hide_clients();
+        *self =
+            Self::new(target, self.seen, saved).map_err(|error| FormatError::Damaged(error.to_string()))?;
+        Ok(())
+    }
+
     /// Parses the line.
     ///
     /// # Errors

@@ -115,6 +115,12 @@ impl Store {
         Ok(Self { path: path.to_owned(), _lock: lock, lines: Mutex::new(lines), shortened })
     }
 
+    /// Removes client addresses and names from all lines, also from those of removed targets.
+    pub(crate) fn hide_clients(&self) {
+        // Neither parsing nor serializing fails, as in `saved`.
+        self.lines().retain(|target, line| line.hide_clients(target).is_ok());
+    }
+
     /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

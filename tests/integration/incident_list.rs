@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 use serde_json::Value as Json;
 
-use crate::common::LIMIT;
+use crate::common::{LIMIT, target_of};
 use test_support::client::{Client, is_error, text};
 use test_support::exporter::Exporter;
 use test_support::on_each_server;
@@ -175,6 +175,17 @@ fn the_state_file_has_callers_unless_clients_are_hidden() {
                 let all =
                     ["slow", "scripts", "incidents"].map(|list| hiding.get(&format!("/api/v1/{list}")).body);
                 assert!(!all.concat().contains("worker-7"), "{all:?}");
+                drop(hiding);
+                // Nor does it remain in the file, even if the target is no longer watched.
+                std::fs::write(&file, &saved).unwrap();
+                let other = Server::start(kind);
+                let mut hiding = start(&other, &[&state, "--web.hide-clients"]);
+                hiding.terminate();
+                let hidden = std::fs::read_to_string(&file).unwrap();
+                assert!(hidden.contains(&target_of(&server)), "{hidden}");
+                for caller in ["worker-7", addr] {
+                    assert!(!hidden.contains(caller), "{caller} in {hidden}");
+                }
             }
         }
     });
