@@ -49,7 +49,7 @@ pub(crate) struct Persistence {
     clock: Clock,
     /// Time at which both counts were 0.
     created: Unix,
-    /// Notified when numbers wait to be saved.
+    /// Requests to write the file.
     requests: Arc<WriteRequests>,
     writes: AtomicU64,
     failures: AtomicU64,
@@ -79,7 +79,7 @@ impl Persistence {
         })
     }
 
-    /// Returns the signals that numbers wait to be saved.
+    /// Returns the requests to write the file.
     pub(crate) fn requests(&self) -> &Arc<WriteRequests> {
         &self.requests
     }
@@ -122,7 +122,7 @@ impl Persistence {
             if stopping {
                 return;
             }
-            // Writing takes at most a third of the time unless a write takes longer than half of `MAX_PAUSE`.
+            // Writing takes at most a third of the time unless a write takes longer than half of `MAX_PAUSE`, or kills wait for it.
             let took = self.clock.now().mono.since(began);
             tokio::select! {
                 () = sleep((took * 2).min(MAX_PAUSE)) => {}
