@@ -118,6 +118,7 @@ fn a_run_is_killed_once_it_has_run_for_long_enough() {
 fn the_guard_waits_for_a_time_limit_longer_than_kill_after() {
     let mut guard = guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });
     guard.busy(confirmation(BusyKind::Script, 4000), Some(ms(LIMIT)), at(LIMIT));
+    assert_eq!(decide(&guard, LIMIT - 1), Decision::Wait(mono(LIMIT)));
     kill(decide(&guard, LIMIT));
     let unknown = GuardContext { role: Some("master"), ..GuardContext::default() };
     let mut guard = super::tests::guard(Policy { kill_after: ms(100), ..policy(Mode::Kill) });

@@ -76,5 +76,12 @@ mod tests {
         let labels = labels(&given, "i:1", [("alertname", "A"), ("severity", "warning"), ("target", "t")]);
         assert_eq!(labels.get("job").map(String::as_str), Some("cache"));
         assert!(!labels.contains_key("instance"), "{labels:?}");
+        let given = Labels::from([("instance".to_owned(), "own:1".to_owned())]);
+        let labels = super::labels(
+            &given,
+            "of-a-host-header:1",
+            [("alertname", "A"), ("severity", "warning"), ("target", "t")],
+        );
+        assert_eq!(labels.get("instance").map(String::as_str), Some("own:1"));
     }
 }

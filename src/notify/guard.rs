@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn each_outcome_has_the_alert_of_the_shipped_rules() {
+        let rules = include_str!("../../alerts/redis-script.rules.yml");
+        let durations = "redis_script_guard_last_action_duration_seconds{outcome=";
+        let mut of_rules: BTreeMap<&str, &str> = BTreeMap::new();
+        for rule in rules.split("- alert: ").skip(1) {
+            let (name, rule) = rule.split_once('\n').unwrap();
+            let Some((_, after)) = rule.split_once(durations) else { continue };
+            let outcomes = after.trim_start_matches(['~', '"']).split('"').next().unwrap();
+            of_rules.extend(outcomes.split('|').map(|outcome| (outcome, name)));
+        }
+        let own = GuardOutcome::ALL.into_iter();
+        let own = own.filter_map(|outcome| Some((outcome.as_str(), rule(outcome)?)));
+        assert_eq!(own.collect::<BTreeMap<_, _>>(), of_rules);
+        assert_eq!(of_rules.len(), 9, "{of_rules:?}");
+    }
+
+    #[test]
     fn a_name_or_another_action_renews_the_alert_and_keeps_its_start() {
         let mut alerts = GuardAlerts::default();
         let first = action(GuardOutcome::Unkillable, 0);

@@ -117,8 +117,16 @@ mod tests {
         scrapes.record(&scrape(1, "h:1", Some("a")), mono(1));
         assert_eq!((scrapes.instance("a", false), scrapes.instance("b", false)), (Some("a"), None));
         scrapes.record(&scrape(1, "exporter:10379", None), mono(2));
-        scrapes.record(&scrape(1, "evil\"host", None), mono(3));
-        assert_eq!(scrapes.instance("b", false), Some("exporter:10379"));
+        for host in
+            ["evil\"host", "a b", "a/b", "a{b}", "a,b=c", "hôst", "a\nb", "", &"a".repeat(MAX_HOST + 1)]
+        {
+            scrapes.record(&scrape(1, host, None), mono(3));
+            assert_eq!(scrapes.instance("b", false), Some("exporter:10379"), "{host:?}");
+        }
+        for host in ["[::1]:9", "a_b-C.d", &"a".repeat(MAX_HOST)] {
+            scrapes.record(&scrape(1, host, None), mono(3));
+            assert_eq!(scrapes.instance("b", false), Some(host));
+        }
     }
 
     #[test]

@@ -299,6 +299,17 @@ fn no_command_writes(kind: Kind) {
 }
 
 /// Tries commands that read or write data, reveal secrets, change settings, or end clients or the server.
+/// Asserts that an ACL user may access neither keys nor channels.
+#[track_caller]
+pub(crate) fn assert_no_keys_and_channels(server: &Server, user: &str) {
+    let Value::Array(fields) = server.call(&["ACL", "GETUSER", user]) else { panic!("a list") };
+    for what in ["keys", "channels"] {
+        let at = fields.iter().position(|field| *field == Value::BulkString(what.into())).unwrap();
+        let none = [Value::Array(vec![]), Value::BulkString(vec![])];
+        assert!(none.contains(&fields[at + 1]), "{what}: {fields:?}");
+    }
+}
+
 fn the_readmes_user_can_do_nothing_else(kind: Kind) {
     let server = Server::start(kind);
     make_user(&mut server.client(), "exporter", &readme_rules(kind));
@@ -306,12 +317,7 @@ fn the_readmes_user_can_do_nothing_else(kind: Kind) {
     for rule in readme_rules(kind).iter().filter(|rule| rule.starts_with('+')) {
         assert!(grants.contains(rule), "monitoring does not need {rule}");
     }
-    let Value::Array(user) = server.call(&["ACL", "GETUSER", "exporter"]) else { panic!("a list") };
-    for what in ["keys", "channels"] {
-        let at = user.iter().position(|field| *field == Value::BulkString(what.into())).unwrap();
-        let none = [Value::Array(vec![]), Value::BulkString(vec![])];
-        assert!(none.contains(&user[at + 1]), "{what}: {user:?}");
-    }
+    assert_no_keys_and_channels(&server, "exporter");
     let mut exporter = server.client();
     assert_eq!(exporter.call(&["AUTH", "exporter", PASSWORD]), Value::Okay);
     let mut words = vec![

@@ -39,7 +39,7 @@ fn bash_completes_flags_with_dots() {
 
 #[test]
 fn documents_show_nothing_of_the_environment() {
-    for words in [&["man"][..], &["completions", "zsh"], &["completions", "fish"]] {
+    for words in [&["man"][..], &["completions", "bash"], &["completions", "zsh"], &["completions", "fish"]] {
         let finished = Exporter::builder().args(words).env("REDIS_ADDR", "redis://:sesame@host").run();
         assert!(finished.status.success() && finished.stdout.contains("redis"), "{finished:?}");
         assert!(!finished.stdout.contains("sesame"), "{words:?}");

@@ -288,6 +288,26 @@ fn a_small_output_buffer_limit(kind: Kind) {
     assert_eq!((scripts(&metrics, &target), lost(&metrics, &target)), (100, 0));
 }
 
+/// While the limit stays, the exporter requests fewer entries at a time. Those that are still present are counted.
+#[test]
+fn a_small_output_buffer_limit_that_stays() {
+    run_on(Kind::Redis70, |kind| {
+        let server = server(kind);
+        let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+        let exporter = watch(&server, &[]);
+        server.config_set("client-output-buffer-limit", "normal 30000 0 0");
+        log_on(&server);
+        let long = "x".repeat(128);
+        for _ in 0..100 {
+            client.call(&["EVAL", "return 1", "0", &long, &long, &long, &long]);
+        }
+        let written = log_off(&server) - base;
+        let metrics = settled(&exporter, &target, written);
+        let counted = scripts(&metrics, &target);
+        assert!((10..100).contains(&counted), "{counted} of {written}");
+    });
+}
+
 /// Starts an exporter with a state file, and waits until it has read everything once.
 #[track_caller]
 fn with_state(servers: &[&Server], file: &Path) -> Exporter {

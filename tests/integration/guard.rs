@@ -13,7 +13,7 @@ use redis::Value;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use crate::access::readme_rules;
+use crate::access::{assert_no_keys_and_channels, readme_rules};
 use crate::common::{LIMIT, lines_with, number, repository, slowlog, wait_for_lines, whole};
 use crate::incidents::{Random, module};
 use test_support::client::{Client, is_error, text};
@@ -474,6 +474,7 @@ fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     let server = Server::builder(kind).config("lua-time-limit 100").start();
     let words: Vec<&str> = ["ACL", "SETUSER", "guard"].into_iter().chain(rules).collect();
     assert_eq!(server.call(&words), Value::Okay);
+    assert_no_keys_and_channels(&server, "guard");
     let mut client = server.client();
     assert_eq!(client.call(&["AUTH", "guard", "sesame"]), Value::Okay);
     assert!(is_error(&client.call(&["SCRIPT", "KILL"]), "NOTBUSY"));
@@ -567,7 +568,7 @@ fn a_missing_grant_is_reported(kind: Kind) {
         .start();
     let folder = TempDir::new().unwrap();
     let password = folder.path().join("password");
-    fs::write(&password, "wrong\n").unwrap();
+    fs::write(&password, "wrong-7f3a\n").unwrap();
     let credentials = [
         "--guard.mode=kill",
         "--guard.user=guard",
@@ -575,6 +576,11 @@ fn a_missing_grant_is_reported(kind: Kind) {
         password.to_str().expect("a path"),
     ];
     let mut client = server.client();
+    let check = || {
+        let url = server.url();
+        let words = ["check", "--redis.addr", &url, KILL_AFTER];
+        Exporter::builder().args(&words).args(&credentials).run()
+    };
     {
         let exporter = unready(&server, &credentials);
         wait_for_poll(&exporter);
@@ -590,6 +596,11 @@ fn a_missing_grant_is_reported(kind: Kind) {
         assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
         kill_by_hand(&server);
         assert!(is_killed(&client.receive()));
+        let checked = check();
+        assert!(checked.stdout.contains("the guard can't kill"), "{checked:?}");
+        let api = exporter.get("/api/v1/targets").body;
+        let seen = [exporter.logs(), exporter.metrics().text, api, checked.stdout, checked.stderr].concat();
+        assert!(!seen.contains("wrong-7f3a"), "{seen}");
     }
     fs::write(&password, "sesame\n").unwrap();
     let exporter = unready(&server, &credentials);
@@ -604,11 +615,6 @@ fn a_missing_grant_is_reported(kind: Kind) {
     assert_eq!(metrics.sum("redis_script_target_state", &[("state", "busy_script")]), 1.0);
     kill_by_hand(&server);
     assert!(is_killed(&client.receive()));
-    let check = || {
-        let url = server.url();
-        let words = ["check", "--redis.addr", &url, KILL_AFTER];
-        Exporter::builder().args(&words).args(&credentials).run()
-    };
     let refused = check();
     for words in
         ["the guard can't kill: user \"guard\" may not run SCRIPT KILL", "ACL SETUSER guard '+script|kill'"]
@@ -623,7 +629,8 @@ fn a_missing_grant_is_reported(kind: Kind) {
     }
     let granted = check();
     assert!(granted.stdout.contains("as user \"guard\": the kill is granted"), "{}", granted.stdout);
-    assert!(![refused.stdout, granted.stdout].concat().contains("sesame"));
+    let checked = [refused.stdout, refused.stderr, granted.stdout, granted.stderr].concat();
+    assert!(!checked.contains("sesame"), "{checked}");
     run_until_killed(&mut client, &["EVAL", ENDLESS, "0"]);
     wait_for(&exporter, "killed", 1);
     let pages = [exporter.logs(), exporter.metrics().text, exporter.get("/api/v1/targets").body].concat();

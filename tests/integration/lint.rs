@@ -385,11 +385,13 @@ fn a_link_in_a_folder_is_read_only_if_it_leads_to_lua() {
     let (secret, script) = (elsewhere.path().join("secret"), elsewhere.path().join("script.lua"));
     fs::write(&secret, "root:sesame:KEYS(\n").unwrap();
     fs::write(&script, "return redis.call('KEYS', '*')").unwrap();
-    for (file, link) in [(&secret, "x.lua"), (&script, "y.lua")] {
+    let directory = elsewhere.path().to_path_buf();
+    for (file, link) in [(&secret, "x.lua"), (&script, "y.lua"), (&directory, "z"), (&directory, "z.lua")] {
         std::os::unix::fs::symlink(file, folder.path().join(link)).unwrap();
     }
     let finished = run(&[folder.path().to_str().unwrap()], "");
     assert!(finished.stdout.contains("y.lua:1:8: error[keys-command]"), "{finished:?}");
+    assert_eq!(finished.stdout.matches("error[").count(), 1, "the directory is not entered: {finished:?}");
     assert!(!format!("{finished:?}").contains("sesame"), "{finished:?}");
 }
 

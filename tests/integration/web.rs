@@ -273,6 +273,19 @@ fn requests_of_other_sites_are_refused() {
         assert_eq!(status(&exporter, "POST /-/reload", headers), 200, "{headers:?}");
     }
     drop(exporter);
+    let named = lonely(&["--web.allowed-host=friend.example", "--web.allowed-host=other.example.net"]);
+    for (host, expected) in [
+        ("friend.example", 200),
+        ("friend.example:8443", 200),
+        ("other.example.net", 200),
+        ("example.net", 403),
+        ("evil.example", 403),
+        ("friend.example.evil.example", 403),
+        ("evil-friend.example", 403),
+    ] {
+        assert_eq!(status(&named, "GET /", &[&format!("Host: {host}")]), expected, "{host}");
+    }
+    drop(named);
     let open = lonely(&["--web.allowed-host=*"]);
     assert_eq!(status(&open, "GET /", &["Host: evil.example"]), 200);
 }

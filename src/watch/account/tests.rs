@@ -258,11 +258,26 @@ fn a_log_reset_before_first_contact_starts_at_the_first_id_seen() {
     server.write(3);
     watcher.poll(&mut server, 0, NOW);
     assert_eq!((watcher.taken.len(), watcher.lost), (3, 0));
+    // Of more entries than the slow log has, only those that are still present are known.
+    let (mut server, mut watcher) = (Server::new(1, 128, Mono::EPOCH), Watcher::default());
+    server.write(40);
+    (server.reset, server.ring) = (true, VecDeque::new());
+    watcher.identify(&server, NOW);
+    watcher.poll(&mut server, 0, NOW);
+    server.write(300);
+    watcher.poll(&mut server, 0, NOW);
+    assert_eq!((watcher.taken.len(), watcher.lost), (128, 0));
 }
 
 #[test]
 fn an_unknown_history_of_a_young_server_with_a_full_slow_log_begins_at_id_0() {
-    for (uptime, written, expected) in [(5, 300, (128, 172)), (5, 3, (3, 0)), (7200, 300, (128, 0))] {
+    for (uptime, written, expected) in [
+        (5, 300, (128, 172)),
+        (5, 3, (3, 0)),
+        (3599, 300, (128, 172)),
+        (3600, 300, (128, 0)),
+        (7200, 300, (128, 0)),
+    ] {
         let mut server = Server::new(1, 128, Mono::EPOCH);
         let mut watcher = Watcher::default();
         let identity = ServerIdentity {

@@ -1,7 +1,9 @@
 //! Commands that the guard sends to a server whose replies are chosen by the test.
 
+use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,12 +17,11 @@ use test_support::metrics::Metrics;
 use test_support::wait::eventually;
 
 /// Flags of an exporter with a guard and short intervals.
-const FLAGS: [&str; 5] = [
+const FLAGS: [&str; 4] = [
     "--heartbeat.interval=50ms",
     "--poll.info-interval=200ms",
     "--poll.interval=100ms",
     "--guard.kill-after=400ms",
-    "--guard.max-kills=10",
 ];
 
 /// Time limit of the server, ms.
@@ -34,14 +35,27 @@ const REFUSED: &str = "-UNKILLABLE Sorry the script already executed write comma
 /// A command, and the reply to it.
 type Exchange = (String, String);
 
+/// Treatment of a connection.
+#[derive(Default, PartialEq)]
+enum Treatment {
+    #[default]
+    Answered,
+    /// Closed at its next command, once.
+    Cut,
+    /// Replies are endless.
+    Flooded,
+    /// PING gets no reply while there is a kill in this state file.
+    IgnoredOnceSaved(PathBuf),
+}
+
 #[derive(Default)]
 struct State {
     /// `script` or `function`, its start, and the reply to its kill.
     running: Option<(&'static str, Instant, &'static str)>,
-    /// True if the guard's connection is to be closed at its next command.
-    cuts_guard: bool,
-    /// True if replies on the guard's connection are endless.
-    floods_guard: bool,
+    /// Treatment of the guard's connection.
+    guard: Treatment,
+    /// Number of PINGs that got no reply.
+    ignored: usize,
     /// True if FUNCTION STATS is not permitted.
     denies_stats: bool,
     /// Commands of each connection.
@@ -99,6 +113,10 @@ impl Recorder {
         self.state.lock().unwrap().running = Some((kind, Instant::now(), to_kill));
     }
 
+    fn treat_guard(&self, treatment: Treatment) {
+        self.state.lock().unwrap().guard = treatment;
+    }
+
     fn end(&self) {
         self.state.lock().unwrap().running = None;
     }
@@ -152,6 +170,12 @@ impl Recorder {
     }
 }
 
+/// True if a state file contains a kill.
+fn has_kill(file: &Path) -> bool {
+    let saved = fs::read_to_string(file).unwrap_or_default();
+    saved.split_once(r#""kills":["#).is_some_and(|(_, kills)| !kills.starts_with(']'))
+}
+
 fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     let connection = {
         let connections = &mut state.lock().unwrap().connections;
@@ -164,14 +188,22 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
         is_guard |= command == "script kill";
         let reply = {
             let mut state = state.lock().unwrap();
-            if is_guard && std::mem::take(&mut state.cuts_guard) {
-                return;
-            }
-            if is_guard && state.floods_guard {
-                drop(state);
-                let _ = stream.write_all(b"+");
-                while stream.write_all(&[b'x'; 1 << 12]).is_ok() {}
-                return;
+            match &state.guard {
+                Treatment::Cut if is_guard => {
+                    state.guard = Treatment::Answered;
+                    return;
+                }
+                Treatment::Flooded if is_guard => {
+                    drop(state);
+                    let _ = stream.write_all(b"+");
+                    while stream.write_all(&[b'x'; 1 << 12]).is_ok() {}
+                    return;
+                }
+                Treatment::IgnoredOnceSaved(file) if is_guard && command == "ping" && has_kill(file) => {
+                    state.ignored += 1;
+                    continue;
+                }
+                _ => {}
             }
             let reply = state.reply(&command, is_queued);
             let text = String::from_utf8_lossy(&reply).into_owned();
@@ -220,7 +252,8 @@ fn a_dry_run_and_a_permission_check_execute_no_kill() {
 #[test]
 fn a_kill_follows_a_busy_reply_on_the_same_connection() {
     let server = Recorder::start();
-    let exporter = server.guarded("127.0.0.1", Exporter::builder(), &["--guard.mode=kill"]);
+    let exporter =
+        server.guarded("127.0.0.1", Exporter::builder(), &["--guard.mode=kill", "--guard.max-kills=10"]);
     server.run("script", REFUSED);
     wait_for(&server, &exporter, &["unkillable"], 1);
     for (kind, count) in [("script", 1), ("function", 2)] {
@@ -247,6 +280,38 @@ fn a_kill_follows_a_busy_reply_on_the_same_connection() {
     assert_eq!(seen, expected);
 }
 
+/// A kill is in the state file before it is confirmed and sent. If the exporter is told to end meanwhile, the kill does not count
+/// against the budget; if it crashes, it does.
+#[test]
+fn a_kill_that_was_not_sent_does_not_count_if_the_exporter_ends_in_an_orderly_way() {
+    for (crashes, outcome) in [(false, "killed"), (true, "budget")] {
+        let server = Recorder::start();
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("state");
+        let state = format!("--state.file={}", file.display());
+        let flags = ["--guard.mode=kill", "--guard.max-kills=1", &state];
+        let mut exporter = server.guarded("127.0.0.1", Exporter::builder(), &flags);
+        server.treat_guard(Treatment::IgnoredOnceSaved(file.clone()));
+        server.run("script", ACCEPTED);
+        eventually(LIMIT, "an intended kill that is not confirmed", || {
+            (server.state.lock().unwrap().ignored > 0).then_some(())
+        });
+        if crashes {
+            exporter.kill();
+        } else {
+            let (status, _) = exporter.terminate();
+            assert!(status.success(), "{status}: {}", exporter.logs());
+        }
+        assert_eq!((server.kills(), has_kill(&file)), (vec![], crashes));
+        server.end();
+        server.treat_guard(Treatment::Answered);
+        let exporter = server.guarded("127.0.0.1", Exporter::builder(), &flags);
+        server.run("script", ACCEPTED);
+        wait_for(&server, &exporter, &[outcome], 1);
+        assert_eq!(server.kills().len(), usize::from(!crashes));
+    }
+}
+
 /// The name of the server resolves to another address after the target has connected. The guard has to connect again.
 #[test]
 fn a_kill_goes_to_the_address_that_the_target_reached() {
@@ -263,11 +328,11 @@ fn a_kill_goes_to_the_address_that_the_target_reached() {
     let builder = Exporter::builder().wrapper(&hosts.wrapper());
     let exporter = server.guarded("moves.test", builder, &["--guard.mode=kill"]);
     hosts.set("moves.test", elsewhere);
-    server.state.lock().unwrap().cuts_guard = true;
+    server.treat_guard(Treatment::Cut);
     server.run("script", ACCEPTED);
     wait_for(&server, &exporter, &["killed", "killed_next"], 1);
     assert!(
-        server.checks() == 1 && !server.state.lock().unwrap().cuts_guard,
+        server.checks() == 1 && server.state.lock().unwrap().guard == Treatment::Answered,
         "the guard has connected again"
     );
     assert_eq!(server.kills().len(), 1);
@@ -280,14 +345,14 @@ fn a_kill_goes_to_the_address_that_the_target_reached() {
 fn a_reply_to_the_guard_that_is_too_large_closes_its_connection() {
     let server = Recorder::start();
     let exporter = server.guarded("127.0.0.1", Exporter::builder(), &["--guard.mode=kill"]);
-    server.state.lock().unwrap().floods_guard = true;
+    server.treat_guard(Treatment::Flooded);
     server.run("script", ACCEPTED);
     exporter.wait_for(LIMIT, "the guard to have no connection", |metrics| {
         count_of(metrics, &["unreachable"]) > 0 && metrics.sum("redis_script_guard_ready", &[]) == 0.0
     });
     wait_for_lines(&exporter, &["the guard can't kill", "the reply to PING is larger than 4 KiB"], 1);
     assert!(exporter.peak_memory() < MAX_MEMORY);
-    server.state.lock().unwrap().floods_guard = false;
+    server.treat_guard(Treatment::Answered);
     wait_for(&server, &exporter, &["unreachable"], 1);
     server.run("script", ACCEPTED);
     wait_for(&server, &exporter, &["killed", "killed_next"], 1);

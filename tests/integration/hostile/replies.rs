@@ -15,7 +15,7 @@ use test_support::hostile::{
 };
 use test_support::metrics::Metrics;
 use test_support::server::{Kind, run_on};
-use test_support::wait::{eventually, stays_true};
+use test_support::wait::{eventually, eventually_or_tell, stays_true};
 
 #[test]
 fn garbage() {
@@ -142,15 +142,27 @@ fn deep_nesting() {
     let everywhere = Hostile::start(always(nested.clone()));
     let (exporter, _) = endures(&everywhere, &["unreachable"]);
     says(&exporter, &everywhere, &["state=unreachable", "larger than 1 KiB"]);
-    let slow_log = Hostile::answering(move |words| {
-        if words.starts_with(&["slowlog".to_owned(), "get".to_owned()]) {
-            nested.clone()
-        } else {
-            quiet(words)
-        }
+    // One server for each command.
+    let servers = ["slowlog get", "info", "config get"].map(|command| {
+        let nested = nested.clone();
+        let server = Hostile::answering(move |words| {
+            if words.join(" ").starts_with(command) { nested.clone() } else { quiet(words) }
+        });
+        (server, command.to_uppercase())
     });
-    let (exporter, _) = endures(&slow_log, &["ok", "unreachable"]);
-    says(&exporter, &slow_log, &["the reply to SLOWLOG GET is larger than"]);
+    let urls = servers.each_ref().map(|(server, _)| format!("--redis.addr=redis://{}", server.addr));
+    let exporter = Exporter::builder().args(&urls).args(&QUICK).start();
+    for (server, name) in &servers {
+        eventually_or_tell(LIMIT, name, || {
+            let logs = exporter.logs();
+            // The number of bytes that arrive at once decides which of the limits is exceeded first.
+            let is_told = lines_with(&logs, &["level=warn", &server.target(), name]).iter().any(|line| {
+                line.contains("is larger than") || line.contains("the reply is not valid Redis protocol")
+            });
+            if is_told { Ok(()) } else { Err(logs) }
+        });
+    }
+    assert!(exporter.peak_memory() < MAX_MEMORY);
 }
 
 /// The limit on a reply depends on the command; the log line contains both. The status page and the metrics report the
