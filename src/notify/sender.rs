@@ -302,6 +302,19 @@ mod tests {
         assert_eq!(status.waiting, MAX_WAITING);
     }
 
+    #[tokio::test]
+    async fn alerts_that_expire_are_counted() {
+        let (sender, stop) = (Arc::new(sender()), CancellationToken::new());
+        sender.push(message(1));
+        sender.push(message(2));
+        let at_change = stop.clone();
+        Arc::clone(&sender).run(move || at_change.cancel(), stop).await;
+        let status = sender.status();
+        let expired = DeliveryOutcome::ALL.into_iter().zip(status.counts).filter(|(_, count)| *count > 0);
+        assert_eq!(expired.collect::<Vec<_>>(), [(DeliveryOutcome::Expired, 2)]);
+        assert_eq!(status.waiting, 0);
+    }
+
     #[test]
     fn pauses_double_up_to_a_limit() {
         assert_eq!(pause(0), Duration::ZERO);

@@ -716,14 +716,18 @@ fn request(exporter: &Exporter, method: &str, path: &str) -> String {
 
 #[test]
 fn help_shows_no_password_of_the_environment() {
-    let help = Exporter::builder()
-        .env("REDIS_PASSWORD", PASSWORD)
-        .env("REDIS_ADDR", &format!("redis://exporter:{PASSWORD}@host"))
-        .args(&["--help"])
-        .run();
-    assert!(help.status.success());
-    assert!(help.stdout.contains("--redis.password"));
-    assert!(!format!("{}{}", help.stdout, help.stderr).contains("sesame"), "{}", help.stdout);
+    for words in
+        [&["--help"][..], &["-h"], &["check", "--help"], &["rehearse", "--help"], &["catalogue", "--help"]]
+    {
+        let help = Exporter::builder()
+            .env("REDIS_PASSWORD", PASSWORD)
+            .env("REDIS_ADDR", &format!("redis://exporter:{PASSWORD}@host"))
+            .args(words)
+            .run();
+        assert!(help.status.success());
+        assert!(help.stdout.contains("Usage"), "{words:?}: {}", help.stdout);
+        assert!(!format!("{}{}", help.stdout, help.stderr).contains("sesame"), "{words:?}: {}", help.stdout);
+    }
 }
 
 /// Simulates an unresponsive network file system with a pipe that has no writer.

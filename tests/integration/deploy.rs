@@ -55,6 +55,12 @@ fn pods_run_as_an_unprivileged_user_that_can_write_only_its_state() {
         assert_unprivileged(&pod["securityContext"], &exporter["securityContext"]);
         assert_eq!(pod["automountServiceAccountToken"], false, "{file}");
         assert!(["hostNetwork", "hostPID", "hostIPC"].iter().all(|host| pod[host].is_null()), "{file}");
+        let permitted = ["name", "configMap", "emptyDir", "persistentVolumeClaim", "secret"];
+        let sources =
+            pod["volumes"].as_array().unwrap().iter().flat_map(|volume| volume.as_object().unwrap().keys());
+        assert_eq!(sources.filter(|source| !permitted.contains(&source.as_str())).count(), 0, "{file}");
+        let ports = containers.iter().filter_map(|container| container["ports"].as_array()).flatten();
+        assert_eq!(ports.filter(|port| !port["hostPort"].is_null()).count(), 0, "{file}");
         let state = exporter["args"].as_array().unwrap().iter().filter_map(Json::as_str);
         let state: Vec<&str> = state.filter_map(|arg| arg.strip_prefix("--state.file=")).collect();
         let folders = state.iter().map(|path| path.rsplit_once('/').unwrap().0);

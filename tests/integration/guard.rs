@@ -475,6 +475,10 @@ fn the_documented_user_may_kill_and_nothing_else(kind: Kind) {
     let words: Vec<&str> = ["ACL", "SETUSER", "guard"].into_iter().chain(rules).collect();
     assert_eq!(server.call(&words), Value::Okay);
     assert_no_keys_and_channels(&server, "guard");
+    for grant in words.iter().filter(|word| word.starts_with('+')) {
+        let needed = ["+ping", "+multi", "+discard", "+script|kill", "+function|kill", "+function|stats"];
+        assert!(needed.contains(grant), "the guard does not need {grant}");
+    }
     let mut client = server.client();
     assert_eq!(client.call(&["AUTH", "guard", "sesame"]), Value::Okay);
     assert!(is_error(&client.call(&["SCRIPT", "KILL"]), "NOTBUSY"));
@@ -611,6 +615,7 @@ fn a_missing_grant_is_reported(kind: Kind) {
     });
     client.send(&["EVAL", ENDLESS, "0"]);
     let metrics = wait_for(&exporter, "not_permitted", 1);
+    assert_reported(&exporter, "not_permitted", "the guard's user is not permitted", None);
     assert_eq!(metrics.sum("redis_script_guard_ready", &[]), 0.0);
     assert_eq!(metrics.sum("redis_script_target_state", &[("state", "busy_script")]), 1.0);
     kill_by_hand(&server);

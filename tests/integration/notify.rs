@@ -761,28 +761,40 @@ fn credentials_are_sent_only_to_the_addresses_of_their_entry() {
     let entries = format!(
         "alertmanagers:\n\
          - {{authorization: {{credentials: token-of-the-first}}, static_configs: [{{targets: ['{first}']}}]}}\n\
-         - {{basic_auth: {{username: second, password: secret}}, static_configs: [{{targets: ['{second}']}}]}}\n\
+         - {{basic_auth: {{username: second, password: secret}}, \
+           http_headers: {{X-Key: {{secrets: [key-of-the-second]}}}}, static_configs: [{{targets: ['{second}']}}]}}\n\
          - {{static_configs: [{{targets: ['{open}']}}]}}\n"
     );
     let path = folder.path().join("alertmanager.yml");
     fs::write(&path, entries).unwrap();
     let flags = ["--redis.addr=127.0.0.1:1", "--alertmanager.config.file", path.to_str().unwrap()];
-    let sent = || -> [BTreeSet<Option<String>>; 3] {
+    let sent = || -> [BTreeSet<(Option<String>, Option<String>)>; 3] {
         receivers.each_ref().map(|(_, requests)| {
-            let authorization = |request: String| {
-                let line =
-                    request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
-                line.map(|line| line.split_once(": ").unwrap().1.to_owned())
+            let credentials = |request: String| {
+                let header = |name: &str| {
+                    let line = request.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+                    line.map(|line| line.split_once(": ").unwrap().1.to_owned())
+                };
+                (header("authorization:"), header("x-key:"))
             };
-            std::mem::take(&mut *requests.lock().unwrap()).into_iter().map(authorization).collect()
+            std::mem::take(&mut *requests.lock().unwrap()).into_iter().map(credentials).collect()
         })
     };
-    let expected = [Some("Bearer token-of-the-first"), Some("Basic c2Vjb25kOnNlY3JldA=="), None]
-        .map(|value| BTreeSet::from([value.map(str::to_owned)]));
+    let expected = [
+        (Some("Bearer token-of-the-first"), None),
+        (Some("Basic c2Vjb25kOnNlY3JldA=="), Some("key-of-the-second")),
+        (None, None),
+    ]
+    .map(|(authorization, key)| BTreeSet::from([(authorization.map(str::to_owned), key.map(str::to_owned))]));
     let checked = Exporter::builder().args(&["check", "--alertmanager"]).args(&flags).run();
     assert_eq!(sent(), expected, "{checked:?}");
     let shown = [checked.stdout, checked.stderr].concat();
-    assert!(!["token-of-the-first", "secret", "c2Vjb25k"].iter().any(|one| shown.contains(one)), "{shown}");
+    assert!(
+        !["token-of-the-first", "secret", "c2Vjb25k", "key-of-the-second"]
+            .iter()
+            .any(|one| shown.contains(one)),
+        "{shown}"
+    );
     let exporter = Exporter::start(&flags);
     exporter.wait_for(LIMIT, "a request to each", |metrics| {
         metrics.sum("redis_script_exporter_alertmanager_up", &[]) >= 3.0

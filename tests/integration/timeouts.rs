@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::common::{LIMIT, QUICK, lines_with, number, state, target_of, wait_for_lines, whole};
 use test_support::exporter::Exporter;
 use test_support::hostile::SilentResolver;
-use test_support::http::Connection;
+use test_support::http::{Connection, Response};
 use test_support::metrics::Metrics;
 use test_support::server::{Kind, Server, free_port, run_on};
 use test_support::wait::eventually;
@@ -73,6 +73,22 @@ fn get_in_time(exporter: &Exporter, path: &str) {
     assert!(begun.elapsed() < PAGE_LIMIT, "{path} took {:?}", begun.elapsed());
 }
 
+/// Requests a page with a login, which has to be answered in time.
+#[track_caller]
+fn get_as(exporter: &Exporter, login: &str, page: &str) -> Response {
+    let (begun, header) = (Instant::now(), format!("Basic {}", BASE64_STANDARD.encode(login)));
+    let mut connection = Connection::open(exporter.addr()).unwrap();
+    let response = connection.request("GET", page, &[("Authorization", &header)]).unwrap();
+    assert!(begun.elapsed() < PAGE_LIMIT, "{page} took {:?}", begun.elapsed());
+    response
+}
+
+/// Writes a file for `--web.config.file` with the login `alice:sesame`.
+fn write_logins(path: &Path) {
+    let hash = bcrypt::hash("sesame", 4).unwrap();
+    fs::write(path, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
+}
+
 #[track_caller]
 fn ends_in_time(mut exporter: Exporter) {
     let (status, took) = exporter.terminate();
@@ -94,11 +110,7 @@ fn names_that_do_not_resolve_delay_nothing_else() {
             writeln!(config, "  - {{addr: 'redis://hanging{number}.example:6379'}}").unwrap();
         }
         fs::write(path("config.yml"), config).unwrap();
-        fs::write(
-            path("web.yml"),
-            format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap()),
-        )
-        .unwrap();
+        write_logins(Path::new(&path("web.yml")));
         let exporter = Exporter::builder()
             .wrapper(&resolver.wrapper())
             .args(&["--config.file", &path("config.yml"), "--state.file", &path("state")])
@@ -110,16 +122,13 @@ fn names_that_do_not_resolve_delay_nothing_else() {
         // Long enough for each name to be looked up twice before the first lookup ends.
         for round in 0.. {
             let login = if round % 2 == 0 { "alice:sesame".to_owned() } else { format!("alice:{round}") };
-            let header = format!("Basic {}", BASE64_STANDARD.encode(login));
-            let asked = Instant::now();
-            let mut connection = Connection::open(exporter.addr()).unwrap();
-            let response = connection.request("GET", "/metrics", &[("Authorization", &header)]).unwrap();
-            assert!(asked.elapsed() < PAGE_LIMIT, "a page took {:?}", asked.elapsed());
+            let response = get_as(&exporter, &login, "/metrics");
             assert_few_threads(&exporter);
             if round % 2 == 1 {
                 assert_eq!(response.status, 401);
                 continue;
             }
+            assert_eq!(get_as(&exporter, &login, "/").status, 200);
             let metrics = Metrics::parse(&response.body);
             writes.push(number(&metrics, "redis_script_exporter_state_writes_total", &[]).unwrap());
             // Without changes, the file is written every 10 s.
@@ -200,26 +209,28 @@ fn password_files_and_certificates_that_hang_take_few_threads() {
             writeln!(config, "  - {{name: t{number}, {line}, password_file: {password}}}").unwrap();
         }
         fs::write(path("config.yml"), config).unwrap();
-        let (config, saved) = (path("config.yml"), path("state"));
-        let flags = ["--config.file", config.to_str().unwrap(), "--state.file", saved.to_str().unwrap()];
+        write_logins(&path("web.yml"));
+        let flags = [("config.file", "config.yml"), ("web.config.file", "web.yml"), ("state.file", "state")];
+        let flags = flags.map(|(flag, name)| format!("--{flag}={}", path(name).display()));
         let exporter = Exporter::builder().args(&flags).args(&QUICK).start();
         for file in &files {
             replace_by_pipe(file);
         }
-        let target = "fine";
-        exporter.wait_for(LIMIT, "the healthy server", |metrics| state(metrics, target) == "ok");
+        let metrics = || Metrics::parse(&get_as(&exporter, "alice:sesame", "/metrics").body);
+        let is_fine = |metrics: &Metrics| state(metrics, "fine") == "ok";
+        eventually(LIMIT, "the healthy server", || is_fine(&metrics()).then_some(()));
         let begun = Instant::now();
-        let writes = |metrics: &Metrics| number(metrics, "redis_script_exporter_state_writes_total", &[]);
-        let before = writes(&exporter.metrics());
+        let writes = || number(&metrics(), "redis_script_exporter_state_writes_total", &[]);
+        let before = writes();
         while begun.elapsed() < Duration::from_secs(8) {
-            get_in_time(&exporter, "/metrics");
+            assert_eq!(get_as(&exporter, "alice:sesame", "/").status, 200);
+            assert_eq!(get_as(&exporter, &format!("alice:{:?}", begun.elapsed()), "/metrics").status, 401);
             assert_few_threads(&exporter);
             thread::sleep(Duration::from_millis(50));
         }
         assert!(closing.accepted.load(Ordering::Relaxed) > 100, "nobody connects");
-        let metrics =
-            exporter.wait_for(LIMIT, "the state file to be written", |metrics| writes(metrics) > before);
-        assert_eq!(state(&metrics, target), "ok");
+        eventually(LIMIT, "the state file to be written", || (writes() > before).then_some(()));
+        assert!(is_fine(&metrics()));
         ends_in_time(exporter);
     });
 }
@@ -327,10 +338,10 @@ fn configuration_and_log_files_that_hang_delay_nothing_else() {
             ("log", String::new()),
             ("config.yml", format!("targets: [{target}]\n")),
             ("alertmanagers.yml", format!("alertmanagers: {alertmanagers}\n")),
-            ("web.yml", format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash("sesame", 4).unwrap())),
         ] {
             fs::write(path(name), content).unwrap();
         }
+        write_logins(&path("web.yml"));
         let flags = [
             ("config.file", "config.yml"),
             ("alertmanager.config.file", "alertmanagers.yml"),
@@ -348,12 +359,8 @@ fn configuration_and_log_files_that_hang_delay_nothing_else() {
             let before = writes.len();
             for round in 0.. {
                 let login = if round % 3 == 2 { format!("alice:{round}") } else { "alice:sesame".to_owned() };
-                let header = format!("Basic {}", BASE64_STANDARD.encode(login));
-                let asked = Instant::now();
-                let mut connection = Connection::open(exporter.addr()).unwrap();
                 let page = if round % 3 == 1 { "/" } else { "/metrics" };
-                let response = connection.request("GET", page, &[("Authorization", &header)]).unwrap();
-                assert!(asked.elapsed() < PAGE_LIMIT, "{page} took {:?}", asked.elapsed());
+                let response = get_as(&exporter, &login, page);
                 assert_eq!(response.status, if round % 3 == 2 { 401 } else { 200 });
                 assert_few_threads(&exporter);
                 if page == "/metrics" && response.status == 200 {

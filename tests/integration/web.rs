@@ -271,6 +271,7 @@ fn requests_of_other_sites_are_refused() {
     let same = format!("Origin: http://{}", exporter.addr());
     for headers in [&[own.as_str(), &same][..], &[&own]] {
         assert_eq!(status(&exporter, "POST /-/reload", headers), 200, "{headers:?}");
+        assert_eq!(status(&exporter, "PUT /-/reload", headers), 200, "{headers:?}");
     }
     drop(exporter);
     let named = lonely(&["--web.allowed-host=friend.example", "--web.allowed-host=other.example.net"]);

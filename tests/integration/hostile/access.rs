@@ -1,8 +1,9 @@
 //! Passwords, connections and memory that an attacker who controls a server could obtain through the exporter.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
@@ -12,7 +13,7 @@ use super::A_WHILE;
 use crate::access::pages;
 use crate::common::{LIMIT, QUICK, lines_with, number, state, wait_for_lines};
 use test_support::exporter::Exporter;
-use test_support::hostile::{Commands, Hostile, array, bulk, quiet};
+use test_support::hostile::{Commands, Hostile, HostsFile, array, bulk, quiet};
 use test_support::metrics::Metrics;
 use test_support::wait::{eventually, stays_true};
 
@@ -157,6 +158,48 @@ fn discovery_logs_in_only_where_allow_admits_and_once_for_each_server() {
     });
     wait_for_lines(&exporter, &["the address is not permitted by allow"], 1);
     assert_eq!(state(&metrics, &target), "ok", "the entry's own address is always allowed");
+}
+
+/// A node announces a name, which resolves to an address of another network once the exporter has connected.
+#[test]
+fn a_name_that_moves_to_another_network_is_not_connected_to() {
+    let folder = TempDir::new().unwrap();
+    let Some(hosts) = HostsFile::create(folder.path()) else { return };
+    let cuts = Arc::new(AtomicBool::new(false));
+    let (named, elsewhere) = eventually(LIMIT, "a port that is free on both addresses", || {
+        let cuts = Arc::clone(&cuts);
+        let named = Hostile::start(move |mut stream| {
+            for words in Commands::new(&stream) {
+                if cuts.load(Ordering::Relaxed) || stream.write_all(&quiet(&words)).is_err() {
+                    return;
+                }
+            }
+        });
+        let elsewhere = TcpListener::bind(("127.0.1.1", named.addr.port())).ok()?;
+        Some((named, elsewhere))
+    });
+    elsewhere.set_nonblocking(true).unwrap();
+    let port = named.addr.port();
+    let nodes = bulk(format!("{:040} 127.0.0.1:{port}@1,moves.test master - 0 0 1 connected 0-16383\n", 1));
+    let node =
+        Hostile::answering(move |words| if words[0] == "cluster" { nodes.clone() } else { quiet(words) });
+    let file = folder.path().join("config.yml");
+    fs::write(&file, format!("targets: [{{name: c, addr: '{}', discover: cluster}}]", node.addr)).unwrap();
+    hosts.set("moves.test", Ipv4Addr::LOCALHOST);
+    let exporter = Exporter::builder()
+        .wrapper(&hosts.wrapper())
+        .args(&["--config.file", file.to_str().unwrap()])
+        .args(&QUICK)
+        .start();
+    let target = format!("c/moves.test:{port}");
+    exporter.wait_for(LIMIT, "the named server", |metrics| {
+        metrics.sum("redis_script_target_state", &[("target", &target), ("state", "ok")]) > 0.0
+    });
+    hosts.set("moves.test", Ipv4Addr::new(127, 0, 1, 1));
+    cuts.store(true, Ordering::Relaxed);
+    wait_for_lines(&exporter, &["the address is not permitted by allow"], 1);
+    let accepted = elsewhere.accept();
+    assert!(matches!(&accepted, Err(error) if error.kind() == ErrorKind::WouldBlock), "{accepted:?}");
 }
 
 /// A Sentinel lists servers in another network, and a server redirects clients to it.

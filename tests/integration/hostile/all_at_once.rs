@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -187,8 +187,7 @@ fn all_attacks_at_once() {
         let wrapper = resolver.as_ref().map(SilentResolver::wrapper).unwrap_or_default();
         let mut exporter = Exporter::builder().wrapper(&wrapper).args(&args).start();
         let over = AtomicBool::new(false);
-        let times = Mutex::new((Duration::ZERO, Duration::ZERO));
-        thread::scope(|scope| {
+        let (memory, times, (status, took)) = thread::scope(|scope| {
             attack_over_http(scope, exporter.addr(), &over);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let targets = real.iter().map(target_of).collect::<Vec<_>>();
@@ -212,11 +211,9 @@ fn all_attacks_at_once() {
                         number(metrics, "redis_script_slowlog_entries_total", &labels) == Some(CALLS)
                     });
                 }
-                *times.lock().unwrap() =
-                    (median_of(&exporter, "/-/healthy"), median_of(&exporter, "/metrics"));
+                let times = (median_of(&exporter, "/-/healthy"), median_of(&exporter, "/metrics"));
                 let metrics = exporter.metrics();
                 let logs = exporter.logs();
-                over.store(true, Ordering::Relaxed);
                 let [made_up, probed] = ["discovered", "probed"]
                     .map(|origin| metrics.sum(&format!("redis_script_exporter_{origin}_targets"), &[]));
                 println!("{made_up} discovered and {probed} probed targets without a server");
@@ -228,15 +225,14 @@ fn all_attacks_at_once() {
                     let dropped = lines_with(&logs, &["was dropped", &target]);
                     assert_eq!(dropped, [""; 0], "{target}");
                 }
+                (exporter.peak_memory(), times, exporter.terminate())
             }));
             over.store(true, Ordering::Relaxed);
-            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         let larger =
             Exporter::start(&["--redis.addr", &real[0].url()]).peak_memory().saturating_sub(RELEASED);
-        let memory = exporter.peak_memory().saturating_sub(larger);
-        let (idle, scrape) = *times.lock().unwrap();
-        let (status, took) = exporter.terminate();
+        let (memory, (idle, scrape)) = (memory.saturating_sub(larger), times);
         assert!(status.success(), "{status:?}");
         println!(
             "{} KiB at the most, {scrape:?} for a scrape ({idle:?} without content), {took:?} to the end",

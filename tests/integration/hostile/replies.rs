@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{IMPATIENT, MAX_LINES, MAX_MEMORY, busy, endures, endures_with, says, wait_for_problem};
-use crate::common::{LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of};
+use crate::access::pages;
+use crate::common::{
+    LIMIT, QUICK, SPIN, lines_with, logs_milliseconds, number, spin, state, target_of, wait_for_lines,
+};
 use test_support::exporter::Exporter;
 use test_support::hostile::{
     Commands, Hostile, INFO, always, array, bulk, endless, flooded, listen_on, quiet,
@@ -235,6 +238,20 @@ fn replies_that_exceed_the_limit_of_their_command() {
 }
 
 #[test]
+fn a_reply_to_auth_that_exceeds_its_limit() {
+    let large = bulk("x".repeat(10 << 10));
+    let hostile =
+        Hostile::answering(move |words| if words[0] == "auth" { large.clone() } else { quiet(words) });
+    let exporter = Exporter::builder()
+        .args(&["--redis.addr", &format!("redis://{}", hostile.addr), "--redis.password=sesame"])
+        .args(&QUICK)
+        .start();
+    wait_for_lines(&exporter, &["state=unreachable", "the reply to AUTH is larger than 4 KiB"], 1);
+    eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
+    assert_eq!(state(&exporter.metrics(), &hostile.target()), "unreachable");
+}
+
+#[test]
 fn a_list_of_servers_that_exceeds_its_limit() {
     let large = bulk("x".repeat(9 << 20));
     let hostile =
@@ -326,13 +343,20 @@ fn large_replies_of_many_servers_share_one_budget() {
 /// process continues normally.
 #[test]
 fn names_without_end() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let (asked, asked_for_entries) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let hostile = Hostile::answering(move |words| match words[0].as_str() {
         "info" => {
             let name =
                 format!("\u{1b}[2J\u{202e}{}{}", asked.fetch_add(1, Ordering::Relaxed), "x".repeat(180_000));
             let info = INFO.replace("0123456789abcdef", &name).replace("7.0.15", &format!("7.0.{name}"));
             bulk(info.replace("standalone", &name).replace("master", &name))
+        }
+        "slowlog" if words[1] == "get" => {
+            let name = bulk(format!("\u{1b}[2J\u{202e}{}", "y".repeat(18_000)));
+            let call = array(&[bulk("FCALL"), name.clone(), bulk("0")]);
+            let id = asked_for_entries.fetch_add(1, Ordering::Relaxed);
+            let numbers = [id, 1_700_000_000, 1000].map(|number| format!(":{number}\r\n").into_bytes());
+            array(&[array(&[&numbers[..], &[call, name.clone(), name]].concat())])
         }
         _ => quiet(words),
     });
@@ -347,6 +371,9 @@ fn names_without_end() {
             assert!(text.len() <= 256 && !text.contains(['\u{1b}', '\u{202e}']), "{label}: {text:?}");
         }
     }
+    let functions = metrics
+        .sum("redis_script_slowlog_entries_total", &[("class", "script"), ("target", &hostile.target())]);
+    assert!(functions > 0.0, "calls of the function were counted");
     exporter.terminate();
     let size = fs::metadata(&file).unwrap().len();
     assert!(size < 100_000, "a state file of {size} bytes");
@@ -461,15 +488,16 @@ fn a_password_in_a_reply_is_not_logged() {
             "auth" => format!("-{words} `{}`, \r\n", command[1..].join("`, `")).into_bytes(),
             _ => quiet(command),
         });
-        let exporter = Exporter::builder()
-            .args(&["--redis.addr", &format!("redis://{}", hostile.addr), "--redis.user=me"])
-            .args(&["--redis.password=open-sesame", "--log.level=trace"])
-            .args(&QUICK)
-            .start();
+        let url = format!("redis://{}", hostile.addr);
+        let flags = ["--redis.addr", &url, "--redis.user=me", "--redis.password=open-sesame"];
+        let exporter = Exporter::builder().args(&flags).args(&["--log.level=trace"]).args(&QUICK).start();
         exporter
             .wait_for(LIMIT, "the refusal", |metrics| state(metrics, &hostile.target()) == "unauthorized");
         eventually(LIMIT, "some attempts", || (hostile.connections() > 3).then_some(()));
-        let page = exporter.get("/metrics").body;
-        assert!(!format!("{page}{}", exporter.logs()).contains("sesame"), "{}", exporter.logs());
+        let checked = Exporter::builder().args(&["check"]).args(&flags).run();
+        assert!(checked.stdout.contains("rejects user"), "{checked:?}");
+        let seen =
+            [pages(&exporter, &hostile.target()), exporter.logs(), checked.stdout, checked.stderr].concat();
+        assert!(!seen.contains("sesame"), "{seen}");
     }
 }
