@@ -637,8 +637,8 @@ impl Parser<'_> {
             let at = error.location().unwrap_or(Location::UNKNOWN);
             let found = UNSUPPORTED.iter().find(|(name, _)| *name == field);
             let advice = found.map(|(_, advice)| *advice);
-            let discovers = field.ends_with("_sd_configs").then_some("list the addresses in static_configs");
-            if let Some(advice) = advice.or(discovers) {
+            let discovers = field.ends_with("_sd_configs") && yaml::may_show(field);
+            if let Some(advice) = advice.or(discovers.then_some("list the addresses in static_configs")) {
                 return self.error(at, field, format!("is not supported by this exporter; {advice}"));
             }
         }

@@ -33,12 +33,8 @@ pub(super) fn error(
     let key = key_at(text, at).filter(|key| is_key(key));
     let (key, problem) = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            let unknown = if field.len() <= MAX_KEY && field.chars().all(is_plain) {
-                format!("unknown key {field}")
-            } else {
-                "unknown key".to_owned()
-            };
+            let unknown =
+                if may_show(field) { format!("unknown key {field}") } else { "unknown key".to_owned() };
             (None, format!("{unknown}; valid keys: {}", expected.join(", ")))
         }
         Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
@@ -62,6 +58,11 @@ pub(super) fn error(
         flag,
         key.map_or_else(|| format!("{location}: {problem}"), |key| format!("{location}: {key}: {problem}")),
     )
+}
+
+/// True if a message may show this unknown key.
+pub(super) fn may_show(key: &str) -> bool {
+    key.len() <= MAX_KEY && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// Returns the message for a value that is not of the `expected` type.
