@@ -328,10 +328,14 @@ impl NotifyConfig {
             return Err(ConfigError::new(URL_FLAG, problem));
         }
         let mut urls = BTreeSet::new();
-        for alertmanager in &alertmanagers {
+        // Those of the flags come first.
+        for (index, alertmanager) in alertmanagers.iter().enumerate() {
             if !urls.insert(&alertmanager.url) {
-                let problem = format!("{} is given twice; remove one", alertmanager.url);
-                return Err(ConfigError::new(URL_FLAG, problem));
+                let flag = if index < cli.alertmanager_url.len() { URL_FLAG } else { FLAG };
+                return Err(ConfigError::new(
+                    flag,
+                    format!("{} is given twice; remove one", alertmanager.url),
+                ));
             }
         }
         let file = cli.alertmanager_config_file.clone();
@@ -744,6 +748,11 @@ alertmanagers:
             (&["--alertmanager.url=http://am/api/v2/alerts"], None, "--alertmanager.url: ends with a path"),
             (&["--alertmanager.url=http://am?x=hunter2"], None, "--alertmanager.url: has a query"),
             (&[url, url], None, "--alertmanager.url: http://am:9093 is given twice"),
+            (
+                &[url],
+                Some("alertmanagers: [{ static_configs: [{ targets: ['am:9093'] }] }]"),
+                "--alertmanager.config.file: http://am:9093 is given twice",
+            ),
             (&[url, "--alertmanager.label=x"], None, "--alertmanager.label: must be NAME=VALUE"),
             (&[url, "--alertmanager.label=target=x"], None, "--alertmanager.label: cannot set target"),
             (&[url, "--alertmanager.label=a-b=x"], None, "--alertmanager.label: has an invalid label name"),

@@ -78,6 +78,12 @@ fn the_chart_runs_as_an_unprivileged_user_by_default() {
         panic!("one document")
     };
     assert_unprivileged(&values["podSecurityContext"], &values["securityContext"]);
+    let template = "deploy/helm/redis-script-exporter/templates/deployment.yaml";
+    let template = fs::read_to_string(repository(template)).unwrap();
+    for (key, value) in [("      ", "podSecurityContext"), ("          ", "securityContext")] {
+        let lines = format!("\n{key}securityContext:\n{key}  {{{{- toYaml .Values.{value} |");
+        assert_eq!(template.matches(&lines).count(), 1, "{lines}");
+    }
     for more in ["extraVolumes", "extraVolumeMounts"] {
         assert_eq!(values[more], serde_json::json!([]), "{more}");
     }

@@ -258,7 +258,7 @@ fn requests_of_other_sites_are_refused() {
         }
     }
     let before = reloads();
-    for method in ["GET", "HEAD", "DELETE", "PATCH"] {
+    for method in ["GET", "HEAD", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
         assert_eq!(status(&exporter, &format!("{method} /-/reload"), &[&own]), 405, "{method}");
     }
     for foreign in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {

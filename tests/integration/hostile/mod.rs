@@ -37,7 +37,8 @@ fn busy(words: &[String], began: Duration, named: bool) -> Vec<u8> {
         "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
     let running = || {
         let time = format!(":{}\r\n", began.as_millis()).into_bytes();
-        let fields = [bulk("name"), bulk("slow"), bulk("command"), array(&[]), bulk("duration_ms"), time];
+        let call = array(&["FCALL", "slow", "1", "a-key", "an-argument"].map(bulk));
+        let fields = [bulk("name"), bulk("slow"), bulk("command"), call, bulk("duration_ms"), time];
         array(&[bulk("running_script"), array(&fields), bulk("engines"), array(&[])])
     };
     match words[0].as_str() {

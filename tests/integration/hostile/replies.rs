@@ -45,7 +45,15 @@ fn a_reply_to_function_stats_does_not_end_a_blockage() {
         let began: &Instant = began.get_or_init(Instant::now);
         busy(words, Duration::from_secs(1) + began.elapsed(), before != 1)
     });
-    let exporter = Exporter::start(&["--redis.addr", &format!("redis://{}", server.addr)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
+    let state_file = format!("--state.file={}", file.display());
+    let mut exporter = Exporter::start(&[
+        "--redis.addr",
+        &format!("redis://{}", server.addr),
+        &state_file,
+        "--log.level=trace",
+    ]);
     eventually(LIMIT, "FUNCTION STATS to be asked", || (asked.load(Ordering::SeqCst) >= 4).then_some(()));
     let metrics = exporter.metrics();
     assert_eq!(state(&metrics, &server.target()), "busy_function");
@@ -55,6 +63,11 @@ fn a_reply_to_function_stats_does_not_end_a_blockage() {
     assert!(metrics.sum("redis_script_blocked_seconds", &[]) > 2.0, "{}", exporter.logs());
     let logs = exporter.logs();
     assert_eq!(lines_with(&logs, &["blocked: the server"]).len(), 1, "{logs}");
+    // FUNCTION STATS contains the keys and arguments of the call.
+    let pages = pages(&exporter, &server.target());
+    exporter.terminate();
+    let seen = [logs, pages, fs::read_to_string(file).unwrap()].concat();
+    assert!(seen.contains("slow") && !seen.contains("a-key") && !seen.contains("an-argument"), "{seen}");
 }
 
 #[test]
@@ -249,6 +262,8 @@ fn a_reply_to_auth_that_exceeds_its_limit() {
     wait_for_lines(&exporter, &["state=unreachable", "the reply to AUTH is larger than 4 KiB"], 1);
     eventually(LIMIT, "another attempt", || (hostile.connections() > 1).then_some(()));
     assert_eq!(state(&exporter.metrics(), &hostile.target()), "unreachable");
+    let page = exporter.get("/api/v1/targets").body;
+    assert!(page.contains("the reply to AUTH is larger than 4 KiB"), "{page}");
 }
 
 #[test]
