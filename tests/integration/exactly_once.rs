@@ -266,17 +266,22 @@ fn connections_that_are_cut_half_closed_or_slow(kind: Kind) {
 
 /// Clients that request more than a small reply are disconnected every time. The entries in the log are counted after the
 /// limit is lifted. A single entry still fits the limit, because Redis allocates a block of 20 KiB for any such reply.
-fn a_small_output_buffer_limit(kind: Kind) {
-    let server = server(kind);
-    let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
-    let exporter = watch(&server, &[]);
+/// Limits the output buffers of clients, and writes 100 entries whose reply exceeds the limit. Returns the next id.
+fn exceed_the_output_buffer_limit(server: &Server) -> u64 {
     server.config_set("client-output-buffer-limit", "normal 30000 0 0");
-    log_on(&server);
-    let long = "x".repeat(128);
+    log_on(server);
+    let (mut client, long) = (server.client(), "x".repeat(128));
     for _ in 0..100 {
         client.call(&["EVAL", "return 1", "0", &long, &long, &long, &long]);
     }
-    let written = log_off(&server) - base;
+    log_off(server)
+}
+
+fn a_small_output_buffer_limit(kind: Kind) {
+    let server = server(kind);
+    let (base, target) = (next_id(&mut server.client()), target_of(&server));
+    let exporter = watch(&server, &[]);
+    let written = exceed_the_output_buffer_limit(&server) - base;
     let disconnected = || {
         let stats = server.client().info(&["stats"]);
         stats.get("client_output_buffer_limit_disconnections").map(|count| count != "0")
@@ -293,15 +298,9 @@ fn a_small_output_buffer_limit(kind: Kind) {
 fn a_small_output_buffer_limit_that_stays() {
     run_on(Kind::Redis70, |kind| {
         let server = server(kind);
-        let (mut client, base, target) = (server.client(), next_id(&mut server.client()), target_of(&server));
+        let (base, target) = (next_id(&mut server.client()), target_of(&server));
         let exporter = watch(&server, &[]);
-        server.config_set("client-output-buffer-limit", "normal 30000 0 0");
-        log_on(&server);
-        let long = "x".repeat(128);
-        for _ in 0..100 {
-            client.call(&["EVAL", "return 1", "0", &long, &long, &long, &long]);
-        }
-        let written = log_off(&server) - base;
+        let written = exceed_the_output_buffer_limit(&server) - base;
         let metrics = settled(&exporter, &target, written);
         let counted = scripts(&metrics, &target);
         assert!((10..100).contains(&counted), "{counted} of {written}");
