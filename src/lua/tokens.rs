@@ -31,6 +31,8 @@ pub(crate) enum Kind<'a> {
 pub(crate) struct Token<'a> {
     pub(crate) kind: Kind<'a>,
     pub(crate) position: Position,
+    /// Offset in bytes of the end of the token in the source.
+    pub(crate) end: usize,
 }
 
 /// Returns the tokens of a source, which need not be valid Lua.
@@ -44,7 +46,8 @@ pub(crate) fn tokens(source: &str) -> impl Iterator<Item = Token<'_>> {
         LexerResult::Fatal(errors) => {
             let start = errors.first()?.position();
             let character = source.get(start.bytes()..)?.chars().next()?;
-            Some(Token { kind: Kind::Illegal(character), position: start.into() })
+            let end = start.bytes() + character.len_utf8();
+            Some(Token { kind: Kind::Illegal(character), position: start.into(), end })
         }
     })
 }
@@ -60,7 +63,7 @@ fn convert<'a>(token: &tokenizer::Token, source: &'a str) -> Option<Token<'a>> {
         TokenType::Identifier { .. } | TokenType::Number { .. } => Kind::Word(text),
         _ => return None,
     };
-    Some(Token { kind, position: start.into() })
+    Some(Token { kind, position: start.into(), end: end.bytes() })
 }
 
 #[cfg(test)]
@@ -71,7 +74,7 @@ mod tests {
     fn tokens_have_text_and_position() {
         let source = "local é = [[\n`]] -- note `\n  --[==[ a\nb ]==] x ` 'a";
         let tokens: Vec<_> = tokens(source)
-            .map(|Token { kind, position: Position { line, column } }| (kind, line, column))
+            .map(|Token { kind, position: Position { line, column }, .. }| (kind, line, column))
             .collect();
         assert_eq!(
             tokens,

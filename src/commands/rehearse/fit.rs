@@ -130,7 +130,7 @@ pub(crate) enum Growth {
 
 impl Growth {
     /// All variants, the simplest first.
-    const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Constant, Self::Logarithmic, Self::Linear, Self::Linearithmic, Self::Quadratic];
 
     /// Returns the human-readable formula.
@@ -220,15 +220,16 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// Fits a curve to samples in ascending order of size. Returns `None` if there are too few samples or no curve fits. `is_cold`
-    /// is true if each run follows a copy of the data.
-    pub(crate) fn new(samples: &[TimedRun], is_cold: bool) -> Option<Self> {
+    /// Fits a curve of one of the possible growths, the slowest first, to samples in ascending order of size. Returns `None` if
+    /// there are too few samples or no curve fits. `is_cold` is true if each run follows a copy of the data.
+    pub(crate) fn new(samples: &[TimedRun], is_cold: bool, possible: &[Growth]) -> Option<Self> {
         let samples = cleaned(samples);
         if samples.len() < MIN_SAMPLES {
             return None;
         }
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
-        if is_cold && last < COLD && last < MAX_COLD_RATIO * first {
+        let may_be_constant = possible.contains(&Growth::Constant);
+        if may_be_constant && is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
             return Some(Self {
                 samples,
@@ -238,15 +239,14 @@ impl Fit {
                 faster: f64::INFINITY,
             });
         }
-        let excluded = match by_small_sizes(&samples) {
+        let excluded = match by_small_sizes(&samples, possible) {
             Small::Decide(curve, candidates, [simpler, faster]) => {
                 return Some(Self { samples, curve, candidates, simpler, faster });
             }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
         };
-        let curves: Vec<Curve> =
-            Growth::ALL.iter().filter_map(|growth| best_curve(*growth, &samples)).collect();
+        let curves: Vec<Curve> = possible.iter().filter_map(|growth| best_curve(*growth, &samples)).collect();
         let largest = samples.last()?;
         let shows = |curve: &&Curve| {
             if excluded.is_some_and(|excluded| curve.growth <= excluded) {
@@ -448,14 +448,14 @@ enum Small {
     Unclear,
 }
 
-fn by_small_sizes(samples: &[TimedRun]) -> Small {
+fn by_small_sizes(samples: &[TimedRun], possible: &[Growth]) -> Small {
     let small: Vec<TimedRun> = samples.iter().filter(|sample| sample.size <= CACHED).copied().collect();
     let Some(TimedRun { size: largest, .. }) = small.last().filter(|_| small.len() >= MIN_SMALL_SAMPLES)
     else {
         return Small::Unclear;
     };
-    let growths = [Growth::Linear, Growth::Linearithmic, Growth::Quadratic];
-    let curves: Vec<Curve> = growths.into_iter().filter_map(|growth| small_curve(growth, &small)).collect();
+    let growths = possible.iter().copied().filter(|growth| *growth >= Growth::Linear);
+    let curves: Vec<Curve> = growths.filter_map(|growth| small_curve(growth, &small)).collect();
     let best = curves.iter().map(|curve| curve.deviation).fold(f64::INFINITY, f64::min);
     let limit = (best * SMALL_CLEARLY).clamp(SMALL_NOISE, MAX_SMALL_DEVIATION);
     let decides = |curve: &&Curve| {
@@ -635,14 +635,14 @@ mod tests {
                 if growth != Growth::Linearithmic {
                     samples[disturbed].seconds *= 1.6;
                 }
-                let found = Fit::new(&samples, false).map(|fit| fit.curve.growth);
+                let found = Fit::new(&samples, false, &Growth::ALL).map(|fit| fit.curve.growth);
                 prop_assert_eq!(found, Some(growth));
             }
         }
 
         #[test]
         fn the_size_reached_in_a_given_time_lies_within_its_range(noise in proptest::collection::vec(0.95..1.05_f64, 11)) {
-            let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &noise), false).unwrap();
+            let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &noise), false, &Growth::ALL).unwrap();
             let reached = fit.reached(1.0).unwrap();
             prop_assert!((0.8e7..1.25e7).contains(&reached.size) && reached.is_extrapolated, "{:?}", reached);
             prop_assert!(reached.low < 1e7 && reached.high.unwrap() > 1e7, "{:?}", reached);
@@ -655,7 +655,7 @@ mod tests {
             let sizes = SIZES.iter().zip(times);
             let samples: Vec<TimedRun> =
                 sizes.map(|(size, (seconds, slowdown))| TimedRun { size: *size, seconds, slowdown }).collect();
-            if let Some(fit) = Fit::new(&samples, false) {
+            if let Some(fit) = Fit::new(&samples, false, &Growth::ALL) {
                 prop_assert!(fit.at(5e7).is_finite() && fit.curve.deviation.is_finite());
                 let reached = fit.reached(1.0);
                 prop_assert!(reached.is_none_or(|reached| reached.low <= reached.size), "{:?}", reached);
@@ -695,7 +695,7 @@ mod tests {
             (Growth::Quadratic, &[360.0, 317.0, 486.0, 1156.0, 3307.0, 10126.0, 33145.0]),
             (Growth::Quadratic, &[640.0, 757.0, 1779.0, 4913.0, 16573.0, 48517.0]),
         ] {
-            let fit = Fit::new(&measured(times), false);
+            let fit = Fit::new(&measured(times), false, &Growth::ALL);
             assert_eq!(fit.map(|fit| fit.curve.growth), Some(growth), "{times:?}");
         }
     }
@@ -706,6 +706,7 @@ mod tests {
         let fit = Fit::new(
             &measured(&[322.0, 183.0, 134.0, 125.0, 136.0, 149.0, 385.0, 400.0, 508.0, 760.0]),
             false,
+            &Growth::ALL,
         )
         .unwrap();
         let reached = fit.reached(1.0).unwrap();
@@ -718,22 +719,22 @@ mod tests {
         // LRANGE of 100 elements, with other programs running.
         let times = [2.6, 5.1, 9.2, 8.7, 8.8, 9.7, 9.9, 10.0, 10.5, 12.9, 11.6];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), false).unwrap();
+        let fit = Fit::new(&measured(&per_element), false, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
         // HGET of a field.
         let times = [1.0, 1.0, 1.1, 1.0, 1.2, 1.2, 1.6, 2.0, 2.6, 3.1];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), false).unwrap();
+        let fit = Fit::new(&measured(&per_element), false, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
         // 300 lookups, whose time at 100 elements is too short.
         let times = [272.8, 265.5, 217.6, 269.4, 344.5, 348.7, 344.8];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), false).unwrap();
+        let fit = Fit::new(&measured(&per_element), false, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
         // 20 lookups per bit of n.
         let times = [32.7, 41.8, 68.6, 119.6, 71.9, 84.6, 95.7, 109.8, 116.8, 130.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), false).unwrap();
+        let fit = Fit::new(&measured(&per_element), false, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Logarithmic);
     }
 
@@ -746,17 +747,17 @@ mod tests {
             .zip(times)
             .map(|(size, time)| TimedRun { size: *size, seconds: time * 1e-6, slowdown: 1.0 })
             .collect();
-        let growth = |is_cold| Fit::new(&samples, is_cold).map(|fit| fit.curve.growth);
+        let growth = |is_cold| Fit::new(&samples, is_cold, &Growth::ALL).map(|fit| fit.curve.growth);
         assert_eq!(growth(true), Some(Growth::Constant));
         // LPUSH and RPOP, 100 times each.
         let times = [98.0, 95.0, 97.0, 99.0, 102.0, 110.0, 125.0, 150.0, 165.0, 170.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), true).unwrap();
+        let fit = Fit::new(&measured(&per_element), true, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
         // The same with 44 runnable processes.
         let times = [101.0, 95.0, 111.0, 104.0, 117.0, 119.1, 131.0, 213.0, 160.0, 210.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
-        let fit = Fit::new(&measured(&per_element), true).unwrap();
+        let fit = Fit::new(&measured(&per_element), true, &Growth::ALL).unwrap();
         assert_eq!(fit.curve.growth, Growth::Constant);
         assert!(growth(false) > Some(Growth::Constant));
     }
@@ -764,7 +765,7 @@ mod tests {
     #[test]
     fn a_quadratic_part_that_only_large_sizes_show_is_not_linear() {
         let times: Vec<f64> = SIZES.iter().map(|size| 100.0 + 1e-3 * size).collect();
-        let fit = Fit::new(&measured(&times), false);
+        let fit = Fit::new(&measured(&times), false, &Growth::ALL);
         assert!(fit.is_none_or(|fit| fit.curve.growth > Growth::Linear));
     }
 
@@ -772,10 +773,10 @@ mod tests {
     fn a_growth_that_the_data_does_not_show_is_not_claimed() {
         // 1 ms, plus 10 ns per element up to 10,000 elements: 10 % more.
         let samples: Vec<TimedRun> = samples(|size| 1e-3 + 1e-8 * size, 0.0, &[1.0; 7]);
-        let fit = Fit::new(&samples, false).unwrap();
+        let fit = Fit::new(&samples, false, &Growth::ALL).unwrap();
         assert!(fit.curve.growth < Growth::Linear, "{:?}", fit.curve);
         assert_eq!(fit.reached(5.0), None);
-        assert_eq!(Fit::new(&samples[..3], false), None, "too few");
+        assert_eq!(Fit::new(&samples[..3], false, &Growth::ALL), None, "too few");
     }
 
     #[test]
@@ -783,20 +784,25 @@ mod tests {
         // 20 lookups per bit of n look constant up to 3,000.
         let logarithm = samples(|size| 2e-5 * size.ln(), 0.0, &[1.0; 11]);
         let certain = |count: usize| {
-            Fit::new(&logarithm[..count], false).filter(Fit::is_certain).map(|fit| fit.curve.growth)
+            Fit::new(&logarithm[..count], false, &Growth::ALL)
+                .filter(Fit::is_certain)
+                .map(|fit| fit.curve.growth)
         };
         assert_eq!((4..8).map(certain).collect::<Vec<_>>(), [None; 4]);
         assert_eq!(certain(8), Some(Growth::Logarithmic));
         let quadratic = samples(|size| 2e-8 * size * size, 0.0, &[1.0; 11]);
-        let certain = |count: usize| Fit::new(&quadratic[..count], false).is_some_and(|fit| fit.is_certain());
+        let certain = |count: usize| {
+            Fit::new(&quadratic[..count], false, &Growth::ALL).is_some_and(|fit| fit.is_certain())
+        };
         assert_eq!((certain(6), certain(7)), (false, true));
         // The same logarithm with disturbed first sizes: from 100 to 30,000, the time rises by less than half.
         let noise = [1.3, 1.3, 1.3, 1.0, 1.0, 1.0, 1.0, 1.0];
-        let disturbed = Fit::new(&samples(|size| 2e-5 * size.ln(), 0.0, &noise), false).unwrap();
+        let disturbed =
+            Fit::new(&samples(|size| 2e-5 * size.ln(), 0.0, &noise), false, &Growth::ALL).unwrap();
         assert!(disturbed.curve.growth == Growth::Logarithmic || !disturbed.is_certain(), "{disturbed:?}");
         // n log n with noise that does not exclude n.
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
-        let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false);
+        let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false, &Growth::ALL);
         let is_possible = |growth| matches!(growth, Growth::Linear | Growth::Linearithmic);
         assert!(unclear.is_none_or(|fit| is_possible(fit.curve.growth) && !fit.is_certain()));
     }
@@ -805,20 +811,20 @@ mod tests {
     fn microsecond_runs_are_too_short_to_show_superlinear_growth() {
         let is_too_short = |seconds_at_ten: f64| {
             let samples = samples(|size| seconds_at_ten * size * size / 100.0, 0.0, &[1.0; 5]);
-            let fit = Fit::new(&samples, false).unwrap();
+            let fit = Fit::new(&samples, false, &Growth::ALL).unwrap();
             assert_eq!(fit.curve.growth, Growth::Quadratic);
             fit.is_too_short()
         };
         // 0.1 ms and 10 ms at 1,000 elements.
         assert!(is_too_short(1e-8));
         assert!(!is_too_short(1e-6));
-        let linear = Fit::new(&samples(|size| 1e-9 * size, 0.0, &[1.0; 5]), false).unwrap();
+        let linear = Fit::new(&samples(|size| 1e-9 * size, 0.0, &[1.0; 5]), false, &Growth::ALL).unwrap();
         assert!(!linear.is_too_short());
     }
 
     #[test]
     fn a_run_that_was_killed_may_contradict_the_fit() {
-        let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &[1.0; 9]), false).unwrap();
+        let fit = Fit::new(&samples(|size| 1e-7 * size, 0.0, &[1.0; 9]), false, &Growth::ALL).unwrap();
         assert!(fit.allows(3e7, 2.0));
         assert!(!fit.allows(3e5, 2.0));
     }

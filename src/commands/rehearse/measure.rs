@@ -1,6 +1,7 @@
 //! Runs of a script at growing sizes of its data.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::budget::{Budget, own_time};
@@ -10,6 +11,7 @@ use super::fit::TimedRun;
 use super::plan::Plan;
 use super::session::{Callable, RUN_LIMIT, Run, Session};
 use super::snapshot::{CommandTime, Difference, Snapshot};
+use super::steps::{self, Steps};
 use crate::clock::Clock;
 use crate::convert::float;
 
@@ -53,6 +55,10 @@ const MAX_BATCH: f64 = 50.0;
 /// Time of a run, in seconds, above which its CPU time is reliable although it includes the commands around the run. Larger sizes
 /// with shorter runs are also visited several times.
 const CPU_FROM: f64 = 0.005;
+
+/// Sizes at which the steps are counted, and the maximum time of a run for it, in seconds.
+const COUNTED: RangeInclusive<u64> = 100..=30_000;
+const MAX_COUNTED: f64 = 0.1;
 
 /// Half of the resolution of the server's clock, in seconds.
 const UNIT: f64 = 0.5e-6;
@@ -137,6 +143,8 @@ pub(crate) enum Stop {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Measurements {
     pub(crate) points: Vec<Point>,
+    /// Steps of the script, if they could be counted.
+    pub(crate) steps: Vec<Steps>,
     /// Size at which a run was killed.
     pub(crate) killed: Option<u64>,
     /// True if that run had written, so that only the end of the server could end it.
@@ -224,6 +232,8 @@ struct Rehearsal<'a> {
     clock: &'a Clock,
     data: Data<'a>,
     callable: Callable,
+    /// Copy of the script that counts its steps; `None` after an error.
+    counting: Option<Callable>,
     reference: Callable,
     measured: Measurements,
     /// Time to create an element, in seconds.
@@ -245,6 +255,8 @@ pub(crate) async fn measure(
 ) -> Result<Measurements, RehearseError> {
     let reference = session.load(REFERENCE.as_bytes(), None).await?;
     let callable = session.load(plan.source.as_bytes(), plan.function.as_deref()).await?;
+    let counting = steps::counting(&plan.source, plan.function.as_deref());
+    let counting = session.load(counting.as_bytes(), None).await.ok();
     let mut rehearsal = Rehearsal {
         plan,
         max_size: bounds.max_size,
@@ -252,6 +264,7 @@ pub(crate) async fn measure(
         clock,
         data: Data::new(&plan.specs),
         callable,
+        counting,
         reference,
         measured: Measurements::default(),
         fill_cost: 1e-6,
@@ -289,6 +302,9 @@ impl Rehearsal<'_> {
                 (self.measured.killed, self.measured.unkillable) = (None, false);
                 stop = self.measure_size(session, size, progress).await?;
                 self.measured.exceeded = self.measured.killed.is_none().then_some(size);
+            }
+            if stop.is_none() {
+                stop = self.count_steps(session, size).await?;
             }
             if let Some(stop) = stop {
                 self.measured.stop = stop;
@@ -511,6 +527,38 @@ impl Rehearsal<'_> {
         Ok(None)
     }
 
+    /// Counts the steps at the last measured size, if it is small. Returns the reason to stop, if there is one.
+    async fn count_steps(&mut self, session: &mut Session, size: u64) -> Result<Option<Stop>, RehearseError> {
+        let is_short = |point: &Point| COUNTED.contains(&size) && point.seconds < MAX_COUNTED;
+        let Some(point) = self.measured.points.last().filter(|point| is_short(point)) else {
+            return Ok(None);
+        };
+        let changes = point.changes;
+        let Some(counting) = self.counting.clone() else { return Ok(None) };
+        if self.data.provide(session, size).await? == Filled::OutOfMemory {
+            return Ok(Some(Stop::Memory));
+        }
+        let end = session.run(&counting, &self.plan.keys, &self.plan.args_at(size)).await?;
+        if changes > 0 {
+            self.data.set_used();
+        }
+        match end {
+            Run::Ended { number: Some(count), .. } => {
+                self.measured.steps.push(Steps { size, count: count.unsigned_abs() });
+                Ok(None)
+            }
+            Run::Ended { .. } | Run::Failed(_) => {
+                self.counting = None;
+                Ok(None)
+            }
+            end => {
+                self.counting = None;
+                self.data.set_used();
+                self.killed(session, size, &end).await.map(Some)
+            }
+        }
+    }
+
     /// Adds a point, or replaces the point of the same size.
     fn keep(&mut self, point: Point) {
         let points = &mut self.measured.points;
@@ -539,7 +587,7 @@ impl Rehearsal<'_> {
         let mut reply = 0;
         for _ in 0..runs {
             match session.run(callable, keys, args).await? {
-                Run::Ended { reply: bytes } => reply = bytes,
+                Run::Ended { reply: bytes, .. } => reply = bytes,
                 end => return Ok(Err(end)),
             }
         }
@@ -583,6 +631,7 @@ impl Rehearsal<'_> {
                 self.budget.restart(RUN_LIMIT);
                 self.callable =
                     session.load(self.plan.source.as_bytes(), self.plan.function.as_deref()).await?;
+                self.counting = None;
                 self.data = Data::new(&self.plan.specs);
             }
             Run::RunsOn => self.measured.unkillable = true,

@@ -1,8 +1,8 @@
 //! `redis-script-exporter rehearse`: runs a script at growing sizes of its data, and predicts the sizes at which it blocks.
 //!
 //! `plan` combines flags, comments (`directive`) and assumptions, and `spec` describes keys. `server` starts a private server,
-//! `session` sends commands, and `fill` creates the data. `measure` runs the script within its `budget`, `fit` finds the growth,
-//! and `report` and `output` show the result. `sample` reads the shape of real keys.
+//! `session` sends commands, and `fill` creates the data. `measure` runs the script within its `budget`, `steps` counts its loop passes,
+//! `fit` finds the growth, and `report` and `output` show the result. `sample` reads the shape of real keys.
 
 mod budget;
 mod directive;
@@ -18,6 +18,7 @@ mod server;
 mod session;
 mod snapshot;
 mod spec;
+mod steps;
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};

@@ -8,6 +8,7 @@ use super::fit::{Fit, Reached};
 use super::measure::{CALIBRATION, Measurements, Point, Stop};
 use super::plan::Plan;
 use super::session::RUN_LIMIT;
+use super::steps::{self, Steps};
 use crate::convert::{float, millis};
 use crate::text;
 
@@ -76,6 +77,8 @@ pub(crate) struct Row {
     pub(crate) changes: u64,
     /// Time of the reference at this size; 0 if it was not measured.
     pub(crate) reference_seconds: f64,
+    /// Passes through the loops of the script and calls of its functions in one run, if they were counted at this size.
+    pub(crate) steps: Option<u64>,
 }
 
 /// Duration and the size at which it is reached.
@@ -113,7 +116,10 @@ impl Report {
         measured: &Measurements,
         warning: Duration,
     ) -> Self {
-        let fit = Fit::new(&measured.samples(), measured.points.iter().any(|point| point.changes > 0));
+        let called = measured.points.iter().flat_map(|point| point.commands.keys());
+        let possible = steps::possible(&measured.steps, &plan.source, called.map(String::as_str));
+        let is_cold = measured.points.iter().any(|point| point.changes > 0);
+        let fit = Fit::new(&measured.samples(), is_cold, &possible);
         // A run was killed at a smaller size than the curve allows, so the growth is faster than the previous measurements show.
         let killed = measured.killed.map(float);
         let contradicts = |fit: &Fit| killed.is_some_and(|size| !fit.allows(size, RUN_LIMIT.as_secs_f64()));
@@ -152,7 +158,7 @@ impl Report {
             notes,
             growth: fit.as_ref().map(|fit| fit.curve.growth.formula()),
             deviation: fit.as_ref().map(|fit| fit.curve.deviation),
-            sizes: measured.points.iter().map(row).collect(),
+            sizes: measured.points.iter().map(|point| row(point, &measured.steps)).collect(),
             limits: vec![limit(SLOW, "1 s"), limit(BUSY, "BUSY (5 s)")],
             killed_at: measured.killed,
             commands,
@@ -185,7 +191,7 @@ impl Report {
     }
 }
 
-fn row(point: &Point) -> Row {
+fn row(point: &Point, steps: &[Steps]) -> Row {
     Row {
         size: point.size,
         seconds: point.seconds,
@@ -196,6 +202,7 @@ fn row(point: &Point) -> Row {
         lua_bytes: point.lua_memory,
         changes: point.changes,
         reference_seconds: point.reference,
+        steps: steps.iter().find(|steps| steps.size == point.size).map(|steps| steps.count),
     }
 }
 

@@ -80,8 +80,8 @@ impl Callable {
 /// Outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Run {
-    /// The script replied, with this number of bytes on the wire.
-    Ended { reply: u64 },
+    /// The script replied, with this number of bytes on the wire. `number` is the reply if it is an integer.
+    Ended { reply: u64, number: Option<i64> },
     /// The script returned an error.
     Failed(String),
     /// The script ran for [`RUN_LIMIT`] and was killed.
@@ -325,7 +325,10 @@ impl Session {
 /// Returns the outcome of a script that replied.
 fn ended(reply: Result<Value, CommandError>) -> Result<Run, RehearseError> {
     match reply {
-        Ok(value) => Ok(Run::Ended { reply: wire_size(&value) }),
+        Ok(value) => {
+            let number = if let Value::Int(number) = value { Some(number) } else { None };
+            Ok(Run::Ended { reply: wire_size(&value), number })
+        }
         Err(CommandError::ErrorReply(error)) => Ok(Run::Failed(error.to_string())),
         Err(failure) => Err(RehearseError::Failed { command: "the script", failure }),
     }
