@@ -76,7 +76,7 @@ def main():
         wrong = []
         for script, report in zip(SCRIPTS, reports):
             if report["growth"] != GROWTHS[script.stem.split("-")[0]]:
-                wrong.append(f"{script.stem}: {report['growth']} {report['notes'][:1]}")
+                wrong.append(f"{script.stem}: {report['growth']} {report['notes']}")
         right = len(SCRIPTS) - len(wrong)
         failed |= right < 19
         none = sum(report["growth"] is None for report in reports)

@@ -42,6 +42,9 @@ const MIN_CUT_SAMPLES: usize = 8;
 /// The same for n², which grows too fast to measure more sizes.
 const MIN_CUT_QUADRATIC: usize = 7;
 
+/// The same for n and n² if log n and n log n are excluded.
+const MIN_CUT_WITHOUT_LOGARITHM: usize = 6;
+
 /// Minimum ratio of the deviation of a simpler curve to that of n log n or n² at which a measurement ended by the time budget
 /// excludes the simpler curve.
 const EXCLUDED: f64 = 2.5;
@@ -217,6 +220,8 @@ pub(crate) struct Fit {
     simpler: f64,
     /// Smallest deviation of a curve with faster growth; infinite if there is none.
     faster: f64,
+    /// True if log n or n log n is possible.
+    may_have_logarithm: bool,
 }
 
 impl Fit {
@@ -229,6 +234,8 @@ impl Fit {
         }
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
         let may_be_constant = possible.contains(&Growth::Constant);
+        let may_have_logarithm =
+            possible.iter().any(|growth| matches!(growth, Growth::Logarithmic | Growth::Linearithmic));
         if may_be_constant && is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
             return Some(Self {
@@ -237,11 +244,12 @@ impl Fit {
                 candidates: vec![curve],
                 simpler: f64::INFINITY,
                 faster: f64::INFINITY,
+                may_have_logarithm,
             });
         }
         let excluded = match by_small_sizes(&samples, possible) {
             Small::Decide(curve, candidates, [simpler, faster]) => {
-                return Some(Self { samples, curve, candidates, simpler, faster });
+                return Some(Self { samples, curve, candidates, simpler, faster, may_have_logarithm });
             }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
@@ -278,7 +286,7 @@ impl Fit {
             |other: &Curve| other.growth >= curve.growth && other.deviation <= curve.deviation * CLEARLY;
         let [simpler, faster] = others(&curve, &possible);
         let candidates = possible.into_iter().filter(is_near).collect();
-        Some(Self { samples, curve, candidates, simpler, faster })
+        Some(Self { samples, curve, candidates, simpler, faster, may_have_logarithm })
     }
 
     /// Returns true if the growth is certain even if the time budget ended the measurement. A machine that is too busy to measure
@@ -291,7 +299,11 @@ impl Fit {
             Growth::Linear => deviation <= NOISE || deviation <= CLEARLY * self.faster,
             Growth::Linearithmic | Growth::Quadratic => self.simpler >= EXCLUDED * deviation,
         };
-        let least = if self.curve.growth == Growth::Quadratic { MIN_CUT_QUADRATIC } else { MIN_CUT_SAMPLES };
+        let least = match self.curve.growth {
+            Growth::Linear | Growth::Quadratic if !self.may_have_logarithm => MIN_CUT_WITHOUT_LOGARITHM,
+            Growth::Quadratic => MIN_CUT_QUADRATIC,
+            _ => MIN_CUT_SAMPLES,
+        };
         is_alone && deviation <= MAX_CUT_DEVIATION && self.samples.len() >= least
     }
 
@@ -800,6 +812,16 @@ mod tests {
         let disturbed =
             Fit::new(&samples(|size| 2e-5 * size.ln(), 0.0, &noise), false, &Growth::ALL).unwrap();
         assert!(disturbed.curve.growth == Growth::Logarithmic || !disturbed.is_certain(), "{disturbed:?}");
+        // Without logarithms, fewer sizes suffice for n and n².
+        let linear = samples(|size| 1e-7 * size, 0.0, &[1.0; 11]);
+        let certain = |count: usize, possible: &[Growth]| {
+            Fit::new(&linear[..count], false, possible).is_some_and(|fit| fit.is_certain())
+        };
+        let without = [Growth::Constant, Growth::Linear, Growth::Quadratic];
+        assert_eq!(
+            (certain(5, &without), certain(6, &without), certain(7, &Growth::ALL)),
+            (false, true, false)
+        );
         // n log n with noise that does not exclude n.
         let noise = [1.1, 0.9, 1.1, 1.0, 1.1, 0.9, 1.1, 0.9, 1.0];
         let unclear = Fit::new(&samples(|size| 3e-8 * size * size.ln(), 0.0, &noise), false, &Growth::ALL);
@@ -820,6 +842,23 @@ mod tests {
         assert!(!is_too_short(1e-6));
         let linear = Fit::new(&samples(|size| 1e-9 * size, 0.0, &[1.0; 5]), false, &Growth::ALL).unwrap();
         assert!(!linear.is_too_short());
+    }
+
+    #[test]
+    fn impossible_growths_are_not_claimed() {
+        // A merge sort beside a large linear part, which looks like n with slower memory, and HGETALL on a busy machine.
+        let merge = [1250.0, 1254.0, 1270.0, 1300.0, 1380.0, 1390.0, 1700.0, 2000.0, 2500.0, 2900.0];
+        let hash = [322.0, 183.0, 134.0, 150.0, 170.0, 200.0, 240.0, 476.0, 648.0, 886.0];
+        let growth = |times: &[f64], possible: &[Growth]| {
+            Fit::new(&measured(times), false, possible).map(|fit| fit.curve.growth)
+        };
+        assert_eq!(growth(&merge, &Growth::ALL), Some(Growth::Linear));
+        assert_eq!(growth(&merge, &Growth::ALL[3..]), Some(Growth::Linearithmic));
+        assert_eq!(growth(&hash, &Growth::ALL), Some(Growth::Linearithmic));
+        assert_eq!(
+            growth(&hash, &[Growth::Constant, Growth::Linear, Growth::Quadratic]),
+            Some(Growth::Linear)
+        );
     }
 
     #[test]

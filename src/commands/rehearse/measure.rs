@@ -56,9 +56,10 @@ const MAX_BATCH: f64 = 50.0;
 /// with shorter runs are also visited several times.
 const CPU_FROM: f64 = 0.005;
 
-/// Sizes at which the steps are counted, and the maximum time of a run for it, in seconds.
+/// Sizes at which the steps are counted, and the maximum time of a run for it, in seconds. Counting makes an empty loop 8 times as
+/// slow.
 const COUNTED: RangeInclusive<u64> = 100..=30_000;
-const MAX_COUNTED: f64 = 0.1;
+const MAX_COUNTED: f64 = 0.03;
 
 /// Half of the resolution of the server's clock, in seconds.
 const UNIT: f64 = 0.5e-6;
@@ -232,8 +233,8 @@ struct Rehearsal<'a> {
     clock: &'a Clock,
     data: Data<'a>,
     callable: Callable,
-    /// Copy of the script that counts its steps; `None` after an error.
-    counting: Option<Callable>,
+    /// False if the steps can't be counted.
+    is_counting: bool,
     reference: Callable,
     measured: Measurements,
     /// Time to create an element, in seconds.
@@ -255,8 +256,6 @@ pub(crate) async fn measure(
 ) -> Result<Measurements, RehearseError> {
     let reference = session.load(REFERENCE.as_bytes(), None).await?;
     let callable = session.load(plan.source.as_bytes(), plan.function.as_deref()).await?;
-    let counting = steps::counting(&plan.source, plan.function.as_deref());
-    let counting = session.load(counting.as_bytes(), None).await.ok();
     let mut rehearsal = Rehearsal {
         plan,
         max_size: bounds.max_size,
@@ -264,7 +263,7 @@ pub(crate) async fn measure(
         clock,
         data: Data::new(&plan.specs),
         callable,
-        counting,
+        is_counting: true,
         reference,
         measured: Measurements::default(),
         fill_cost: 1e-6,
@@ -529,34 +528,41 @@ impl Rehearsal<'_> {
 
     /// Counts the steps at the last measured size, if it is small. Returns the reason to stop, if there is one.
     async fn count_steps(&mut self, session: &mut Session, size: u64) -> Result<Option<Stop>, RehearseError> {
-        let is_short = |point: &Point| COUNTED.contains(&size) && point.seconds < MAX_COUNTED;
-        let Some(point) = self.measured.points.last().filter(|point| is_short(point)) else {
+        let is_short = |point: &&Point| COUNTED.contains(&size) && point.seconds < MAX_COUNTED;
+        let Some(point) = self.measured.points.last().filter(is_short) else { return Ok(None) };
+        let writes = point.changes > 0;
+        if !self.is_counting {
             return Ok(None);
-        };
-        let changes = point.changes;
-        let Some(counting) = self.counting.clone() else { return Ok(None) };
+        }
+        let copy = steps::counting(&self.plan.source, self.plan.function.as_deref(), !writes);
+        self.is_counting = false;
+        let Some(copy) = copy else { return Ok(None) };
+        // The server rejects a copy with too many variables.
+        let Ok(copy) = session.load(copy.as_bytes(), None).await else { return Ok(None) };
         if self.data.provide(session, size).await? == Filled::OutOfMemory {
             return Ok(Some(Stop::Memory));
         }
-        let end = session.run(&counting, &self.plan.keys, &self.plan.args_at(size)).await?;
-        if changes > 0 {
+        let end = session.run(&copy, &self.plan.keys, &self.plan.args_at(size)).await?;
+        if writes {
             self.data.set_used();
         }
         match end {
             Run::Ended { number: Some(count), .. } => {
                 self.measured.steps.push(Steps { size, count: count.unsigned_abs() });
-                Ok(None)
+                self.is_counting = true;
             }
-            Run::Ended { .. } | Run::Failed(_) => {
-                self.counting = None;
-                Ok(None)
-            }
+            Run::Ended { .. } | Run::Failed(_) => {}
             end => {
-                self.counting = None;
                 self.data.set_used();
-                self.killed(session, size, &end).await.map(Some)
+                let stop = self.killed(session, size, &end).await?;
+                if end == Run::RunsOn {
+                    return Ok(Some(stop));
+                }
+                // The script itself ended in time.
+                (self.measured.killed, self.measured.unkillable) = (None, false);
             }
         }
+        Ok(None)
     }
 
     /// Adds a point, or replaces the point of the same size.
@@ -631,7 +637,6 @@ impl Rehearsal<'_> {
                 self.budget.restart(RUN_LIMIT);
                 self.callable =
                     session.load(self.plan.source.as_bytes(), self.plan.function.as_deref()).await?;
-                self.counting = None;
                 self.data = Data::new(&self.plan.specs);
             }
             Run::RunsOn => self.measured.unkillable = true,
