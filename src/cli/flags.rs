@@ -174,10 +174,10 @@ pub(crate) struct Cli {
     pub(crate) heartbeat_interval: Duration,
 
     /// Maximum number of heartbeats per second to all targets together; with more targets, all intervals between heartbeats
-    /// grow by the same factor
-    #[arg(long = "heartbeat.max-rate", value_name = "N", default_value = "20000",
+    /// grow by the same factor [default: 2500 while that makes intervals of at most 500ms, else 20000]
+    #[arg(long = "heartbeat.max-rate", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) heartbeat_max_rate: u32,
+    pub(crate) heartbeat_max_rate: Option<u32>,
 
     /// Time without a reply after which a server counts as blocked
     #[arg(long = "heartbeat.blocked-after", value_name = "DURATION", default_value = "250ms",

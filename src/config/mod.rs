@@ -90,8 +90,8 @@ pub(crate) struct Config {
     pub(crate) web: WebConfig,
     /// Maximum memory for the incomplete replies of all servers together, in bytes.
     pub(crate) reply_memory: usize,
-    /// Maximum number of heartbeats per second to all targets together; at least 1.
-    pub(crate) max_heartbeat_rate: u32,
+    /// Maximum number of heartbeats per second to all targets together, if it is given; at least 1.
+    pub(crate) max_heartbeat_rate: Option<u32>,
     /// File that keeps counters across restarts.
     pub(crate) state_file: Option<PathBuf>,
     /// Alertmanagers to notify, if there are any.

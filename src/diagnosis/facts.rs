@@ -22,7 +22,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) slow_warning: Duration,
     /// `--poll.interval`.
     pub(crate) poll_interval: Duration,
-    /// Interval between heartbeats, if it is longer than configured because of `--heartbeat.max-rate`.
+    /// Interval between heartbeats, if it is longer than configured because of many targets (`--heartbeat.max-rate`).
     pub(crate) stretched_heartbeat: Option<Duration>,
     pub(crate) condition: Condition,
     /// INFO, if known.

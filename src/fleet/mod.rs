@@ -240,8 +240,8 @@ impl Fleet {
         self.shard
     }
 
-    /// Sets the maximum number of heartbeats per second of all targets (`--heartbeat.max-rate`).
-    pub(crate) fn set_max_heartbeat_rate(&mut self, max_rate: u32) {
+    /// Sets the maximum number of heartbeats per second of all targets (`--heartbeat.max-rate`), or the default limit.
+    pub(crate) fn set_max_heartbeat_rate(&mut self, max_rate: Option<u32>) {
         self.heartbeat_limit = HeartbeatLimit::new(max_rate);
         self.limit_heartbeats(&self.targets());
     }

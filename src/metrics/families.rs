@@ -638,7 +638,7 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge(
         "redis_script_exporter_heartbeat_interval_ratio",
         &[],
-        "Current interval between heartbeats as a multiple of the configured interval, if there are more targets than --heartbeat.max-rate permits; absent while it is 1. Blocked targets keep the configured interval.",
+        "Current interval between heartbeats as a multiple of the configured interval, if many targets make it longer (--heartbeat.max-rate); absent while it is 1. Blocked targets keep the configured interval.",
         Source::Exporter(|view, out| {
             let ratio = view.fleet.shared().stretch();
             if ratio > 1.0 {

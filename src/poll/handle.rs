@@ -504,7 +504,7 @@ impl TargetHandle {
             && (!event_log::is_slow_call(event) || self.shared.slow_calls_log.lock().admit_event(event, now))
     }
 
-    /// Returns the usual heartbeat interval if `--heartbeat.max-rate` makes it longer than configured.
+    /// Returns the usual heartbeat interval if many targets make it longer than configured.
     pub(crate) fn stretched_heartbeat(&self) -> Option<Duration> {
         let configured = self.config.intervals.heartbeat;
         Some(self.stretched(configured)).filter(|interval| *interval > configured)
