@@ -114,6 +114,24 @@ impl<'a> Calls<'a> {
         self.script.aliased(callee).iter().any(|id| names.iter().any(|name| self.is_global(*id, name)))
     }
 
+    /// First key of a command, except of those with a number before their keys.
+    pub(crate) fn key(&self, call: ExprId) -> Option<ExprId> {
+        let call = self.redis(call)?;
+        let command = call.command.as_deref()?;
+        let index = if commands::reads_streams(command) {
+            self.streams(&call.args)? + 1
+        } else {
+            Some(0).filter(|_| commands::begins_with_key(command))?
+        };
+        call.args.get(index).copied()
+    }
+
+    /// Index of STREAMS in the arguments of a command that reads streams.
+    pub(crate) fn streams(&self, args: &[ExprId]) -> Option<usize> {
+        args.iter()
+            .position(|arg| self.constant(*arg).is_some_and(|text| text.eq_ignore_ascii_case("STREAMS")))
+    }
+
     /// Arguments of `unpack`, if an expression calls it.
     pub(crate) fn unpack_args(&self, id: ExprId) -> Option<&'a [ExprId]> {
         unpack_args(self.script, id)

@@ -59,6 +59,8 @@ pub(crate) struct Capacities {
     pub(crate) checked: HashSet<ExprId>,
     /// Keys of the collections that the script adds elements to and keeps below a limit, by trimming them or by adding only below it.
     pub(crate) limited: Vec<ExprId>,
+    /// Keys of lists that the script trims with LTRIM, whether or not it adds to them.
+    pub(crate) trimmed_lists: Vec<ExprId>,
 }
 
 impl Capacities {
@@ -72,6 +74,7 @@ impl Capacities {
         Self {
             capped_by_stored: stored.capped.difference(&given.capped).copied().collect(),
             limited: stored.limited,
+            trimmed_lists: stored.trimmed_lists,
             ..given
         }
     }
@@ -217,16 +220,20 @@ impl<'a> Search<'a> {
                 })
                 || kept.iter().any(|other| self.is_same_key(*other, key))
         };
-        let capped = self.calls.iter().filter(|(id, call)| {
-            call.command.as_deref().is_some_and(commands::begins_with_key)
-                && call.args.first().is_some_and(|key| is_capped(*id, *key))
-        });
+        let capped = self
+            .calls
+            .iter()
+            .filter(|(id, _)| self.analysis.calls.key(*id).is_some_and(|key| is_capped(*id, key)));
         let built = built::reads(self.analysis, |one, other| self.is_same_key(one, other));
         let capped = capped.map(|(id, _)| *id).chain(built).collect();
         let limited = self.cut(&trimmed).into_iter().chain(kept.iter().copied());
         let added = self.adds.iter().take(MAX_CALLS).map(|(_, key)| *key);
         let limited = limited.chain(added.filter(|key| is_kept(*key))).collect();
-        Capacities { capped, checked: checked.into_iter().collect(), limited, ..Capacities::default() }
+        let is_ltrim = |trim: &&Trim| self.analysis.calls.command(trim.call) == "LTRIM";
+        let trimmed_lists = trimmed.iter().filter(|trim| trim.is_certain).filter(is_ltrim);
+        let trimmed_lists = trimmed_lists.map(|trim| trim.key).collect();
+        let checked = checked.into_iter().collect();
+        Capacities { capped, checked, limited, trimmed_lists, ..Capacities::default() }
     }
 
     /// Exits that are taken if a collection is not empty: `if LLEN > 0 then return end`. Only collections to which the script does not
@@ -486,9 +493,32 @@ impl<'a> Search<'a> {
             around.assigned.iter().any(|(assigned, _)| Some(*assigned) == counter)
         };
         let removed = self.removed_by_loops(|around, limit| !is_counter(around, limit));
-        let certain = trimmed.iter().filter(|trim| trim.is_certain).map(|trim| trim.key);
+        let certain = trimmed.iter().filter(|trim| trim.is_certain).map(|trim| (trim.call, trim.key));
         let removed = removed.sizes.into_iter().filter(|(call, key)| self.is_certain(*call, *key));
-        certain.chain(removed.map(|(_, key)| key)).take(MAX_CALLS).filter(|key| self.is_added(*key)).collect()
+        let cuts: Vec<(ExprId, ExprId)> = certain.chain(removed).take(MAX_CALLS).collect();
+        let uncut = self.uncut(&cuts);
+        let is_uncut = |key: ExprId| uncut.iter().any(|other| self.is_same_key(*other, key));
+        let keys = cuts.into_iter().map(|(_, key)| key);
+        keys.filter(|key| self.is_added(*key) && !is_uncut(*key)).collect()
+    }
+
+    /// Keys of lists to which a command pushes an element where none of some commands shortens the list. Conditions around the latter
+    /// must also be around the former, or depend on the list or on chance.
+    fn uncut(&self, cuts: &[(ExprId, ExprId)]) -> Vec<ExprId> {
+        let conditions = |(cut, key): &(ExprId, ExprId)| {
+            let guards = self.guards(*cut).iter().copied();
+            (*key, guards.filter(|guard| !self.depends_on(*guard, *key)).collect::<Vec<_>>())
+        };
+        let cuts: Vec<(ExprId, Vec<ExprId>)> = cuts.iter().map(conditions).collect();
+        let is_push = |call: ExprId| commands::contains(PUSHES, self.analysis.calls.command(call));
+        let pushes = self.adds.iter().filter(|(push, _)| is_push(*push)).take(MAX_CALLS);
+        let uncut = pushes.filter(|(push, key)| {
+            let around = self.guards(*push);
+            !cuts.iter().any(|(other, guards)| {
+                self.is_same_key(*other, *key) && guards.iter().all(|guard| around.contains(guard))
+            })
+        });
+        uncut.map(|(_, key)| *key).collect()
     }
 
     /// True if each condition around a command is also around an addition to the collection, or depends on the collection or on chance.
@@ -499,13 +529,21 @@ impl<'a> Search<'a> {
 
     /// True if a condition is also around an addition to a collection, or depends on the collection or on chance.
     fn is_met(&self, guard: ExprId, key: ExprId) -> bool {
+        self.is_around_addition(guard, key) || self.depends_on(guard, key)
+    }
+
+    /// True if a condition is also around an addition to a collection.
+    fn is_around_addition(&self, guard: ExprId, key: ExprId) -> bool {
+        let mut added = self.added_where.get(&guard).into_iter().flatten().take(MAX_CALLS);
+        added.any(|other| self.is_same_key(*other, key))
+    }
+
+    /// True if a condition depends on a collection or on chance.
+    fn depends_on(&self, guard: ExprId, key: ExprId) -> bool {
         let script = self.script();
         let is_of_key = |call: ExprId| self.key(call).is_some_and(|other| self.is_same_key(other, key));
         let is_random = |id: ExprId| matches!(script.expr(id), Expr::Call { callee, .. } if self.analysis.calls.is_global(*callee, "math.random"));
-        let mut added = self.added_where.get(&guard).into_iter().flatten().take(MAX_CALLS);
-        added.any(|other| self.is_same_key(*other, key))
-            || self.analysis.values.reply_of(guard, true, is_of_key).is_some()
-            || self.has_part(guard, is_random)
+        self.analysis.values.reply_of(guard, true, is_of_key).is_some() || self.has_part(guard, is_random)
     }
 
     /// Command that trims a collection to a number of elements, with the conditions around it.

@@ -2,6 +2,8 @@
 //!
 //! The effects are those that `COMMAND INFO` of Redis 7.0 and Valkey 9.1 reports as flags.
 
+use std::ops::Range;
+
 /// Effect of a command on the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -79,6 +81,17 @@ pub(crate) fn effect(command: &str) -> Effect {
 /// True if the first argument of a known command is a key.
 pub(crate) fn begins_with_key(command: &str) -> bool {
     effect(command) != Effect::Unknown && !contains(WITHOUT_KEY, command)
+}
+
+/// True for a command that reads streams, whose keys and IDs come after STREAMS.
+pub(crate) fn reads_streams(command: &str) -> bool {
+    matches!(command, "XREAD" | "XREADGROUP")
+}
+
+/// Indexes of the IDs of a command that reads streams, given the index of STREAMS and the number of arguments.
+pub(crate) fn ids(streams: usize, args: usize) -> Range<usize> {
+    let first_key = streams + 1;
+    first_key + args.saturating_sub(first_key) / 2..args
 }
 
 /// True if the duration of a command grows with its collection, given the number of its arguments.
@@ -170,6 +183,21 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
     };
     let to_the_end = |argument: &Argument| argument.constants.iter().any(|text| text.starts_with('-'));
     let is_constant = |index: usize| args.get(index).is_some_and(|argument| !argument.is_open);
+    // `$` is the end of a stream, and `>` all entries that no consumer of the group has read.
+    let is_begin = |id: &Argument| {
+        let begins = |text: &String| text.starts_with(|first: char| first.is_ascii_digit() || first == '>');
+        id.is_open || id.constants.iter().any(begins)
+    };
+    let from_an_id = || {
+        let is_option = |argument: &Argument, option: &str| {
+            argument.constants.iter().any(|text| text.eq_ignore_ascii_case(option))
+        };
+        let streams = args.iter().position(|argument| is_option(argument, "STREAMS"));
+        streams.is_some_and(|streams| {
+            !args.iter().take(streams).any(|argument| is_option(argument, "COUNT"))
+                && args.get(ids(streams, args.len())).is_some_and(|ids| ids.iter().any(is_begin))
+        })
+    };
     let all = match command {
         "HGETALL" | "HKEYS" | "HVALS" => return Some(Extent::WholeHash),
         "SMEMBERS" | "SUNION" | "SINTER" | "SDIFF" | "ZUNION" | "ZINTER" | "ZDIFF" | "KEYS" => true,
@@ -181,6 +209,7 @@ pub(crate) fn extent(command: &str, args: &[Argument]) -> Option<Extent> {
             !has_limit()
         }
         _ if has_radius(command) => !has("COUNT") && !has("STORE") && !has("STOREDIST"),
+        "XREAD" | "XREADGROUP" => from_an_id(),
         "XRANGE" | "XREVRANGE" => !has("COUNT") && (is_constant(1) || is_constant(2)),
         _ => false,
     };
@@ -225,6 +254,13 @@ mod tests {
             "ZRANGEBYSCORE ? -inf ?",
             "ZRANGEBYSCORE ? -inf ? LIMIT 0 -1",
             "XRANGE ? - +",
+            "XREAD STREAMS ? 0",
+            "XREAD BLOCK 5 streams ? 0-0",
+            "XREAD STREAMS ? ? $ 0",
+            "XREAD STREAMS ? ?",
+            "XREAD STREAMS COUNT 0",
+            "XREADGROUP GROUP ? ? STREAMS ? 0",
+            "XREADGROUP GROUP ? ? STREAMS ? >",
             "SORT ?",
         ] {
             assert_eq!(extent_of(words), Some(Extent::Whole), "{words}");
@@ -238,6 +274,12 @@ mod tests {
             "ZRANGE ? 0 ? BYSCORE LIMIT 0 10",
             "ZRANGEBYSCORE ? 0 ? limit 0 ?",
             "XRANGE ? - + COUNT 10",
+            "XREAD COUNT 10 STREAMS ? 0",
+            "XREAD count ? STREAMS ? ?",
+            "XREAD STREAMS ? $",
+            "XREAD STREAMS ? +",
+            "XREAD",
+            "XREADGROUP GROUP ? ? COUNT 10 STREAMS ? >",
             "SPOP ?",
             "GET ?",
         ] {

@@ -1,7 +1,7 @@
 //! Reasons to doubt that a loop or a read grows with the data. Findings with a doubt are information.
 
 use crate::lint::analysis::capacity;
-use crate::lint::analysis::commands::{self, Extent};
+use crate::lint::analysis::commands::{self, Argument, Extent};
 use crate::lint::analysis::facts::ScriptFacts;
 use crate::lint::analysis::loops::LongLoop;
 use crate::lint::analysis::numbers::Sum;
@@ -70,6 +70,8 @@ pub(crate) enum Doubt {
     Inner,
     /// Neither end of the range of scores is open.
     Range,
+    /// The consumers of a group have read all other entries of the stream.
+    Undelivered,
     /// A recursion takes elements, one at a time, until one is valid.
     Skipped,
     /// The number of iterations, or the limit of the collection, is a stored number.
@@ -99,6 +101,7 @@ impl Doubt {
             Self::Window => "what remains after the earlier removal",
             Self::Expires => "the hash, whose key expires,",
             Self::Range => "the range that it is given",
+            Self::Undelivered => "the part of the stream that no consumer has read",
             Self::Record => "the hash, which may be a record,",
             Self::Inner => "the collection of each element of the other one",
             Self::Skipped => "the number of elements that it skips",
@@ -118,7 +121,7 @@ impl ScriptFacts<'_> {
     pub(crate) fn doubt_of_read(&self, read: ExprId) -> Option<Doubt> {
         let call = self.calls.redis(read)?;
         let command = call.command.as_deref()?;
-        let key = *call.args.first()?;
+        let key = self.calls.key(read).or(call.args.first().copied())?;
         let is_hash = self.values.extent(read) == Some(Extent::WholeHash);
         if self.trims_lists && command == "LRANGE" {
             return Some(Doubt::Trimmed);
@@ -155,6 +158,11 @@ impl ScriptFacts<'_> {
         }
         if self.is_closed_range(command, &call.args) {
             return Some(Doubt::Range);
+        }
+        if commands::reads_streams(command)
+            && let Some(doubt) = self.doubt_of_ids(&call.args)
+        {
+            return Some(doubt);
         }
         // A hash always has fields, so a plural such as `fields` says nothing about their number.
         let few = |name: &String| is_about(name, FEW) || !is_hash && is_in_plural(name, FEW_IN_PLURAL);
@@ -218,6 +226,12 @@ impl ScriptFacts<'_> {
             return Some(Doubt::Limited);
         }
         self.values.is_capped_by_stored(call).then_some(Doubt::Stored)
+    }
+
+    /// Doubt about a command whose duration grows with its collection. A list that another script trims is small as long as that script
+    /// runs often enough.
+    pub(crate) fn doubt_of_search(&self, call: ExprId) -> Option<Doubt> {
+        self.doubt_of_size(call).or_else(|| self.is_trimmed(call).then_some(Doubt::Limited))
     }
 
     /// True for a test of a name in a loop or a function that chooses names at random.
@@ -302,6 +316,18 @@ impl ScriptFacts<'_> {
             _ if by("BYSCORE") => is_closed(),
             _ => by("BYLEX") && self.is_interval(*one, *other),
         }
+    }
+
+    /// Doubt about a read of streams without a constant ID: what comes after an ID that the script is given, or what no consumer of the
+    /// group has read.
+    fn doubt_of_ids(&self, args: &[ExprId]) -> Option<Doubt> {
+        let ids = args.get(commands::ids(self.calls.streams(args)?, args.len()))?;
+        let ids: Vec<Argument> = ids.iter().map(|id| self.values.argument(*id)).collect();
+        let begins_with_digit = |text: &String| text.starts_with(|first: char| first.is_ascii_digit());
+        if ids.iter().any(|id| !id.is_open && id.constants.iter().any(begins_with_digit)) {
+            return None;
+        }
+        Some(if ids.iter().any(|id| id.is_open) { Doubt::Range } else { Doubt::Undelivered })
     }
 
     /// True for a range of scores with an open end that begins a given amount before another time: `now - 60`, `+inf`.
@@ -620,6 +646,13 @@ mod tests {
                 "whole-collection-read",
             ),
             ("return redis.call('SMEMBERS', KEYS[1] .. ':tags')", "whole-collection-read"),
+            ("return redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', KEYS[1], '>')", "whole-collection-read"),
+            ("return redis.call('XREAD', 'STREAMS', KEYS[1], ARGV[1])", "whole-collection-read"),
+            ("return redis.call('XREAD', 'STREAMS', KEYS[1], ARGV[1] or '0')", "whole-collection-read"),
+            (
+                "local all = redis.call('XREAD', 'STREAMS', KEYS[1], 0) redis.call('XADD', KEYS[1], 'MAXLEN', 100, '*', 'a', 1) return all",
+                "whole-collection-read",
+            ),
             (
                 "local name repeat name = 'tmp:' .. math.random(1, 1e9) until redis.call('EXISTS', name) == 0 redis.call('SET', name, 1)",
                 "unbounded-loop",

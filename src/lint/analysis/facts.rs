@@ -293,13 +293,14 @@ impl<'a> ScriptFacts<'a> {
 
     /// True if this script or a neighbouring one limits the collection of a command.
     pub(crate) fn is_limited(&self, call: ExprId) -> bool {
-        let call = self
-            .calls
-            .redis(call)
-            .filter(|call| call.command.as_deref().is_some_and(commands::begins_with_key));
-        let Some(key) = call.and_then(|call| call.args.first()) else { return false };
-        self.limits.has(self.script, *key)
-            || self.limited.iter().any(|other| capacity::is_same_key(self.script, *other, *key))
+        let Some(key) = self.calls.key(call) else { return false };
+        self.limits.has(self.script, key)
+            || self.limited.iter().any(|other| capacity::is_same_key(self.script, *other, key))
+    }
+
+    /// True if a neighbouring script trims the list of a command.
+    pub(crate) fn is_trimmed(&self, call: ExprId) -> bool {
+        self.calls.key(call).is_some_and(|key| self.limits.trims(self.script, key))
     }
 
     /// True if a position is close to the length of the list: `LLEN - 1`.

@@ -21,7 +21,12 @@ const MARKS: [&str; 8] = ["hlen", "llen", "ltrim", "maxlen", "scard", "xlen", "z
 
 /// Keys of collections that have a limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits(Vec<KeyName>);
+pub struct Limits {
+    /// Those to which the same script adds.
+    kept: Vec<KeyName>,
+    /// Lists that a script trims to a limit with LTRIM, even if another one adds to them.
+    trimmed: Vec<KeyName>,
+}
 
 /// Name of a key. Two names are the same if their patterns are equal or, if one of them has no pattern, if their variables are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,24 +50,39 @@ impl Limits {
         let values = Values::new(&calls);
         let summaries = Summaries::new(Rc::clone(&calls));
         let analysis = LoopAnalysis { calls: &calls, values: &values, summaries: &summaries };
-        let keys = Capacities::new(analysis).limited;
-        Self(keys.into_iter().take(MAX_KEYS).filter_map(|key| KeyName::of(script, key)).collect())
+        let capacities = Capacities::new(analysis);
+        let names = |keys: Vec<ExprId>| {
+            keys.into_iter().take(MAX_KEYS).filter_map(|key| KeyName::of(script, key)).collect()
+        };
+        Self { kept: names(capacities.limited), trimmed: names(capacities.trimmed_lists) }
     }
 
     /// Adds the limits of another script.
     pub(crate) fn add(&mut self, other: Self) {
-        for name in other.0 {
-            if self.0.len() < MAX_KEYS && !self.0.contains(&name) {
-                self.0.push(name);
+        for (names, others) in [(&mut self.kept, other.kept), (&mut self.trimmed, other.trimmed)] {
+            for name in others {
+                if names.len() < MAX_KEYS && !names.contains(&name) {
+                    names.push(name);
+                }
             }
         }
     }
 
     /// True if a key has the same name as a key with a limit.
     pub(crate) fn has(&self, script: &Script, key: ExprId) -> bool {
-        !self.0.is_empty()
-            && KeyName::of(script, key).is_some_and(|name| self.0.iter().any(|other| other.is_same(&name)))
+        contains(&self.kept, script, key)
     }
+
+    /// True if a key has the same name as that of a list which a script trims to a limit.
+    pub(crate) fn trims(&self, script: &Script, key: ExprId) -> bool {
+        contains(&self.trimmed, script, key)
+    }
+}
+
+/// True if a key has one of these names.
+fn contains(names: &[KeyName], script: &Script, key: ExprId) -> bool {
+    !names.is_empty()
+        && KeyName::of(script, key).is_some_and(|name| names.iter().any(|other| other.is_same(&name)))
 }
 
 impl KeyName {
@@ -143,6 +163,59 @@ mod tests {
             ),
         ] {
             assert!(is_limited_by(script, neighbour), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_trim_in_another_script_downgrades_a_repeated_search() {
+        let search = "local done = KEYS[1] for i = 1, #ARGV do redis.call('LPOS', done, ARGV[i]) end";
+        let by_pattern = "for i = 1, #ARGV do redis.call('LREM', 'done:' .. KEYS[1], 1, ARGV[i]) end";
+        for (script, neighbour) in [
+            (search, "local done = KEYS[2] redis.call('LTRIM', done, 0, ARGV[1] - 1)"),
+            (
+                search,
+                "local done = KEYS[2] local old = redis.call('LRANGE', done, 100, -1) if #old > 0 then redis.call('DEL', unpack(old)) redis.call('LTRIM', done, 0, 99) end",
+            ),
+            (by_pattern, "redis.call('LTRIM', 'done:' .. ARGV[1], -100, -1)"),
+        ] {
+            assert!(is_limited_by(script, neighbour), "{neighbour}");
+        }
+        for (script, neighbour) in [
+            (search, "local failed = KEYS[1] redis.call('LTRIM', failed, 0, 99)"),
+            (search, "local list = KEYS[1] redis.call('LTRIM', list, 0, 99)"),
+            (search, "redis.call('LTRIM', KEYS[1], 0, 99)"),
+            (search, "local done = KEYS[2] redis.call('LTRIM', done, 100, -1)"),
+            (search, "local done = KEYS[2] if ARGV[1] == '1' then redis.call('LTRIM', done, 0, 99) end"),
+            (by_pattern, "redis.call('LTRIM', 'failed:' .. ARGV[1], 0, 99)"),
+            (
+                "for i = 1, #ARGV do redis.call('LPOS', KEYS[1], ARGV[i]) end",
+                "redis.call('LTRIM', KEYS[1], 0, 99)",
+            ),
+            (
+                "local list = KEYS[1] for i = 1, #ARGV do redis.call('LPOS', list, ARGV[i]) end",
+                "local list = KEYS[1] redis.call('LTRIM', list, 0, 99)",
+            ),
+        ] {
+            assert!(!is_limited_by(script, neighbour), "{neighbour}");
+        }
+    }
+
+    #[test]
+    fn every_push_needs_a_trim() {
+        let script = "local log = KEYS[1] return redis.call('LRANGE', log, 0, -1)";
+        for neighbour in [
+            "local log = KEYS[1] if a then redis.call('LPUSH', log, 1) redis.call('LTRIM', log, 0, 99) end",
+            "local log = KEYS[1] if a then redis.call('LPUSH', log, 1) else redis.call('RPUSH', log, 1) end redis.call('LTRIM', log, 0, 99)",
+            "local log = KEYS[1] if a then redis.call('LPUSH', log, 1) redis.call('LTRIM', log, 0, 99) else redis.call('LPUSH', log, 2) redis.call('LTRIM', log, 0, 9) end",
+            "local log = KEYS[1] if a then redis.call('LPUSH', log, 1) end if redis.call('LLEN', log) > 99 then redis.call('LTRIM', log, 0, 99) end",
+        ] {
+            assert!(is_limited_by(script, neighbour), "{neighbour}");
+        }
+        for neighbour in [
+            "local log = KEYS[1] if a then redis.call('LPUSH', log, 1) else redis.call('LPUSH', log, 1) redis.call('LTRIM', log, 0, 99) end",
+            "local log = KEYS[1] redis.call('LPUSH', log, 1) if a then redis.call('LPUSH', log, 2) redis.call('LTRIM', log, 0, 99) end",
+        ] {
+            assert!(!is_limited_by(script, neighbour), "{neighbour}");
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Values<'a> {
     calls: Rc<Calls<'a>>,
     /// Commands that read without a limit.
     extents: HashMap<ExprId, Extent>,
+    /// True if some of them read streams.
+    reads_streams: bool,
     /// Remaining steps of [`MAX_STEPS`].
     steps: Cell<usize>,
     /// Commands whose replies are bounded by limits in the script.
@@ -47,6 +49,7 @@ impl<'a> Values<'a> {
         let mut values = Self {
             calls: Rc::clone(calls),
             extents: HashMap::new(),
+            reads_streams: false,
             steps: Cell::new(MAX_STEPS),
             limited: Capacities::default(),
         };
@@ -64,6 +67,8 @@ impl<'a> Values<'a> {
             Some((id, commands::extent(command, &args).or_else(is_whole)?))
         });
         values.extents = extents.collect();
+        let mut unlimited = values.extents.keys();
+        values.reads_streams = unlimited.any(|call| commands::reads_streams(calls.command(*call)));
         values
     }
 
@@ -126,7 +131,7 @@ impl<'a> Values<'a> {
     }
 
     /// Values that an argument of a command may have.
-    fn argument(&self, id: ExprId) -> Argument {
+    pub(crate) fn argument(&self, id: ExprId) -> Argument {
         let mut argument = Argument::default();
         self.follow(id, |id, next| {
             match (self.calls.constant(id), self.script().expr(id)) {
@@ -176,7 +181,7 @@ impl<'a> Values<'a> {
 
     /// Commands without a limit whose reply an expression may be.
     pub(crate) fn collections(&self, id: ExprId) -> Vec<ExprId> {
-        let mut reads = Vec::new();
+        let (mut reads, mut bases) = (Vec::new(), Vec::new());
         self.follow(id, |id, next| {
             match self.script().expr(id) {
                 Expr::Call { .. } if self.calls.redis(id).is_some() => {
@@ -192,13 +197,38 @@ impl<'a> Values<'a> {
                         }
                     }
                 }
-                Expr::Index { base, key } => next.extend(self.script().field(*base, *key)),
+                Expr::Index { base, key } => {
+                    next.extend(self.script().field(*base, *key));
+                    bases.push(*base);
+                }
                 Expr::Binary(Binary::And | Binary::Or, left, right) => next.extend([*left, *right]),
                 _ => {}
             }
             true
         });
+        if self.reads_streams {
+            reads.extend(bases.into_iter().flat_map(|base| self.streams(base)));
+        }
         reads.sort_unstable();
+        reads.dedup();
+        reads
+    }
+
+    /// Commands without a limit that read streams and whose reply contains an expression. The entries are in the reply: `reply[1][2]`.
+    fn streams(&self, id: ExprId) -> Vec<ExprId> {
+        let mut reads = Vec::new();
+        self.follow(id, |id, next| {
+            match self.script().expr(id) {
+                Expr::Call { .. } if self.extent(id).is_some() => {
+                    reads.extend(commands::reads_streams(self.calls.command(id)).then_some(id));
+                }
+                Expr::Variable(variable) => next.extend(self.script().assigned(*variable)),
+                Expr::Index { base, .. } => next.push(*base),
+                Expr::Binary(Binary::And | Binary::Or, left, right) => next.extend([*left, *right]),
+                _ => {}
+            }
+            true
+        });
         reads
     }
 

@@ -42,7 +42,7 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
             };
             let message = format!("{command} {grows}, and the {what} on line {{line}} repeats it");
             let diagnostic = Diagnostic::new(&RULE, facts.script.position(id), message);
-            let doubt = facts.doubt_of_size(id);
+            let doubt = facts.doubt_of_search(id);
             diagnostic.with_related(facts.position_of(repetition), role).unless(doubt.as_ref())
         })
         .collect()

@@ -56,6 +56,7 @@ mod tests {
             "local function call(c, ...) return redis.call(c, ...) end for _, m in ipairs(call('SMEMBERS', KEYS[1])) do f(m) end",
             "local function try(...) local ok, r = pcall(redis.call, ...) return ok, r end local _, t = try('SMEMBERS', KEYS[1]) for _, m in ipairs(t) do f(m) end",
             "for _, m in next, redis.call('SMEMBERS', KEYS[1]) do f(m) end",
+            "local r = redis.call('XREAD', 'STREAMS', KEYS[1], 0) for _, e in ipairs(r[1][2]) do f(e) end",
             "local s = {} s.all = redis.call('SMEMBERS', KEYS[1]) for _, m in ipairs(s.all) do f(m) end",
             "local f = 0 local function g(t) for i = 1, #t do f = i end end g(redis.call('SMEMBERS', KEYS[1]))",
         ] {

@@ -36,10 +36,28 @@ fn check(facts: &ScriptFacts<'_>, _: Header) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use crate::lint::tests::severe;
+    use crate::lint::tests::{assert_clean, assert_reported, severe};
 
     #[test]
     fn a_read_without_a_limit_is_reported() {
         assert_eq!(severe("return redis.call('SMEMBERS', KEYS[1])"), ["whole-collection-read"]);
+    }
+
+    #[test]
+    fn a_stream_that_is_read_from_a_constant_id_is_reported() {
+        assert_reported(
+            "whole-collection-read",
+            &[
+                "return redis.call('XREAD', 'STREAMS', KEYS[1], '0')",
+                "return redis.call('XREAD', 'STREAMS', KEYS[1], KEYS[2], '$', '0-0')",
+                "local from = 0 return redis.call('XREAD', 'BLOCK', 5, 'streams', KEYS[1], from)",
+                "return redis.call('XREADGROUP', 'GROUP', 'g', ARGV[1], 'STREAMS', KEYS[1], '0')",
+            ],
+        );
+        assert_clean(&[
+            "return redis.call('XREAD', 'COUNT', 10, 'STREAMS', KEYS[1], '0')",
+            "return redis.call('XREAD', 'STREAMS', KEYS[1], '$')",
+            "redis.call('XTRIM', KEYS[1], 'MAXLEN', 100) return redis.call('XREAD', 'STREAMS', KEYS[1], '0')",
+        ]);
     }
 }
