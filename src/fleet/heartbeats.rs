@@ -169,5 +169,10 @@ mod tests {
             assert_eq!(interval(&fleet, 1), millis(expected), "{targets} targets");
             assert_eq!(fleet.targets()[1].stretched_heartbeat(), (expected > 200).then(|| millis(expected)));
         }
+        fleet.set_max_heartbeat_rate(None);
+        assert_eq!(interval(&fleet, 1), millis(200));
+        let plan = fleet.plan(config(1_000).targets, Vec::new(), &Modules::new()).unwrap();
+        fleet.carry_out(plan, &Modules::new());
+        assert_eq!(interval(&fleet, 1), millis(400), "without --heartbeat.max-rate");
     }
 }
