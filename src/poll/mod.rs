@@ -20,6 +20,8 @@ pub(crate) use self::handle::{Shared, TargetHandle, WriteRequests};
 use self::session::Session;
 use self::waiter::Waiter;
 use crate::client::{Connection, TlsSetup, Transport, connect_within};
+use crate::clock::Mono;
+use crate::convert::micros;
 use crate::logging::event_log::Priority;
 use crate::watch::{Observation, Outage, OutageReason};
 
@@ -31,6 +33,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Minimum lifetime of a connection whose loss resets the backoff, so that the next attempt follows immediately.
 const HEALTHY_AFTER: Duration = Duration::from_secs(2);
+
+/// Number of times per interval at which heartbeats are sent, the same for all targets. Each separate wake-up takes CPU time.
+const SLOTS: u64 = 40;
 
 /// Time limit of the TLS handshake with a server that has never replied.
 const FIRST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -150,4 +155,32 @@ fn unreachable(handle: &TargetHandle, outage: Outage) -> SessionEnd {
 fn unauthorized(handle: &TargetHandle, detail: String) -> SessionEnd {
     handle.observe(Observation::Unauthorized { detail: detail.clone() });
     SessionEnd::Lost(detail)
+}
+
+/// Returns the time nearest to `due` at which heartbeats are sent.
+fn slot(due: Mono, interval: Duration) -> Mono {
+    let slot = (micros(interval) / SLOTS).max(1);
+    let due = micros(due.since(Mono::EPOCH)).saturating_add(slot / 2);
+    Mono::EPOCH + Duration::from_micros(due - due % slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_of_all_targets_share_their_times_and_keep_their_interval() {
+        let at = |micros| Mono::from_epoch(Duration::from_micros(micros));
+        let interval = Duration::from_millis(200);
+        for (due, expected) in [(0, 0), (2_499, 0), (2_500, 5_000), (7_499, 5_000), (1_003_000, 1_005_000)] {
+            assert_eq!(slot(at(due), interval), at(expected), "{due} µs");
+        }
+        // A heartbeat that is sent slightly late does not delay the next ones.
+        let mut sent = at(0);
+        for _ in 0..100 {
+            sent = slot(sent + interval, interval) + Duration::from_micros(300);
+        }
+        assert_eq!(sent, at(20_000_300));
+        assert_eq!(slot(at(7), Duration::from_micros(1)), at(7), "shorter than a slot");
+    }
 }

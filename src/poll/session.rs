@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::redis::Value;
 
 use super::waiter::Waiter;
-use super::{SessionEnd, unauthorized, unreachable};
+use super::{SessionEnd, slot, unauthorized, unreachable};
 use crate::client::{CommandError, Connection};
 use crate::clock::Mono;
 use crate::config::{Endpoint, TargetConfig};
@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
         let numbers = self.handle.numbers();
         let due = |last: Option<Mono>, interval| last.map_or(Mono::EPOCH, |last| last + interval);
         let interval = self.handle.heartbeat_interval(&numbers);
-        let heartbeat = due(self.last.heartbeat, interval);
+        let heartbeat = slot(due(self.last.heartbeat, interval), interval);
         let mut next = (heartbeat, Action::Heartbeat);
         let mut offer = |due: Mono, action: Action| {
             // An action that is due before the heartbeat after the next one replaces the next one.
@@ -168,8 +168,7 @@ impl<'a> Session<'a> {
             let due = match action {
                 // The slow log may be read more often than heartbeats are sent.
                 Action::Poll if replaces => due.min(heartbeat),
-                // Not earlier, to keep the heartbeats of targets connected at the same time aligned: each separate wake-up takes
-                // CPU time.
+                // Not earlier, because each separate wake-up takes CPU time.
                 _ if replaces && self.identified => heartbeat,
                 _ => due,
             };

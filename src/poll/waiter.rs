@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{SessionEnd, unreachable};
+use super::{SessionEnd, slot, unreachable};
 use crate::client::{
     BREAKS_UNACKNOWLEDGED, Reachability, ResolvedEndpoint, UNACKNOWLEDGED_LIMIT, reachability,
 };
@@ -88,7 +88,9 @@ impl<'a> Waiter<'a> {
         let clock = self.handle.clock();
         let since = clock.mono();
         let intervals = self.handle.config().intervals;
-        let (limit, next_command) = (intervals.blocked_after, clock.instant(since + intervals.heartbeat));
+        let interval = self.handle.stretched(intervals.heartbeat);
+        let next_command = clock.instant(slot(since + interval, interval));
+        let limit = intervals.blocked_after;
         let mut blocked_at = since + limit;
         for is_last in [false, true] {
             tokio::select! {
