@@ -246,7 +246,7 @@ impl<'a, 'tree> Evaluator<'a, 'tree> {
         for (index, part) in parts.iter().enumerate() {
             if index > 0 {
                 // Errors in the separator are reported at the end of the preceding part.
-                let origin = text.origins.last().copied().unwrap_or_default();
+                let origin = text.origins.last().copied().unwrap_or_default() & Text::MAX_OFFSET;
                 separator.bytes.iter().for_each(|byte| text.push(*byte, origin));
             }
             if self.push_part(&mut text, *part, depth) {

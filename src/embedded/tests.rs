@@ -113,6 +113,17 @@ fn literals_are_named_by_what_has_them() {
 }
 
 #[test]
+fn values_that_are_not_constant_are_placeholders() {
+    for (extension, source, script) in [
+        ("js", "a = [`x = ${n}`, \"redis.call('X')\"].join('\\n')", "x = ${n}\nredis.call('X')"),
+        ("py", "a = '\\n'.join([f'x = {n}', m, \"redis.call('X')\"])", "x = ${n}\n${m}\nredis.call('X')"),
+        ("go", "package a\nvar a = \"x = \" + n + \"\\nredis.call('X')\"", "x = ${n}\nredis.call('X')"),
+    ] {
+        assert_eq!(read(extension, source)[0].1, script, "{source}");
+    }
+}
+
+#[test]
 fn other_literals_and_other_files_have_no_scripts() {
     assert_eq!(read("js", "const a = `hello`; // redis.call\nconst c = 'x' + y"), []);
     assert_eq!(read("py", "# redis.call('GET', KEYS[1])\nx = 1"), []);

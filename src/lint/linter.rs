@@ -48,7 +48,7 @@ pub(crate) fn check(
     let text = with_escaped_line_ends(text);
     let is_enabled = |rule: &Rule| rule.on_by_default || enabled.iter().any(|name| name == rule.name);
     let (header, body) = Header::parse(&text);
-    let parameters = placeholders::parameters(body);
+    let parameters = parameters(body, origin);
     let body = placeholders::named(body, &parameters);
     let tokens: Vec<Token<'_>> = tokens(&body).collect();
     let script = parse(&body, &tokens);
@@ -117,6 +117,20 @@ pub(crate) fn check(
     }
     diagnostics.sort_by_key(Diagnostic::key);
     (diagnostics, count)
+}
+
+/// Parameters of a script that a client replaces. In a literal they include the values that the program inserts, if the script is Lua
+/// with names in place of them.
+fn parameters(body: &str, origin: Origin) -> Vec<(Position, String)> {
+    let parameters = placeholders::parameters(body);
+    let values = if origin.is_literal() { placeholders::values(body) } else { Vec::new() };
+    if values.is_empty() {
+        return parameters;
+    }
+    let all = [parameters.as_slice(), &values].concat();
+    let body = placeholders::named(body, &all);
+    let is_lua = parse(&body, &tokens(&body).collect::<Vec<_>>()).is_ok();
+    if is_lua { all } else { parameters }
 }
 
 /// Limits that a script sets; none if it can't be parsed.

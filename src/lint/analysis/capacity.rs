@@ -373,7 +373,7 @@ impl<'a> Search<'a> {
             _ => Vec::new(),
         };
         for (size, limit) in sides {
-            self.add_size(compared, (size, limit), operator, least);
+            self.add_size(compared, (value(self.script(), size), limit), operator, least);
         }
     }
 
@@ -579,7 +579,7 @@ impl<'a> Search<'a> {
     }
 
     /// Commands that trim a collection to a number of elements: `LTRIM key 0 99`, `ZREMRANGEBYRANK key 0 -101`, `XTRIM key MAXLEN 100`,
-    /// `SPOP key SCARD - 100`.
+    /// `SPOP key SCARD - 100`, `ZREM` of what `ZRANGE key 0 -101` reads.
     fn trimmed(&self) -> Vec<Trim> {
         let script = self.script();
         let number = |id: ExprId| Sum::of(script, id).number();
@@ -600,6 +600,22 @@ impl<'a> Search<'a> {
             sum.terms.iter().all(|(factor, value)| *factor > 0.0 && self.is_limit(*value))
         };
         let is = |id: ExprId, wanted: f64| number(id) == Some(wanted);
+        // Ranks of the elements above the limit.
+        let is_beyond = |key: ExprId, from: ExprId, to: ExprId| {
+            is(from, 0.0) && (is_negative(to) || self.is_excess(to, key))
+                || is_limit(from) && !is(from, 0.0) && is(to, -1.0)
+        };
+        let is_read_beyond = |element: ExprId, key: ExprId| {
+            let is_read = |read: ExprId| match self.analysis.calls.redis(read).map(|call| &call.args[..]) {
+                Some([other, from, to]) => {
+                    matches!(self.analysis.calls.command(read), "ZRANGE" | "ZREVRANGE")
+                        && self.is_same_key(*other, key)
+                        && is_beyond(key, *from, *to)
+                }
+                _ => false,
+            };
+            self.analysis.values.reply_of(element, false, is_read).is_some()
+        };
         let trims = self.calls.iter().filter_map(|(id, call)| {
             let command = call.command.as_deref()?;
             if matches!(command, "XADD" | "XTRIM") {
@@ -613,10 +629,8 @@ impl<'a> Search<'a> {
                     is(*from, 0.0) && is_limit(*to)
                         || is(*to, -1.0) && (is_negative(*from) || self.is_excess(*from, *key))
                 }
-                ("ZREMRANGEBYRANK", [key, from, to]) => {
-                    is(*from, 0.0) && (is_negative(*to) || self.is_excess(*to, *key))
-                        || is_limit(*from) && !is(*from, 0.0) && is(*to, -1.0)
-                }
+                ("ZREMRANGEBYRANK", [key, from, to]) => is_beyond(*key, *from, *to),
+                ("ZREM", [key, element]) => is_read_beyond(*element, *key),
                 (_, [key, count]) => commands::contains(POPS, command) && self.is_excess(*count, *key),
                 _ => false,
             };
@@ -682,6 +696,8 @@ mod tests {
              if redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('ZADD', KEYS[1], ARGV[1], ARGV[3]) end",
             "local key, n = KEYS[1], tonumber(redis.call('SCARD', KEYS[1])) if n >= 100 then return 0 end
              for _, m in ipairs(redis.call('SMEMBERS', key)) do redis.call('DEL', m) end redis.call('SADD', KEYS[1], ARGV[1])",
+            "local all = redis.call('SMEMBERS', KEYS[1]) local n = #all if n >= tonumber(ARGV[1]) then return 0 end
+             for _, m in ipairs(all) do if m == ARGV[2] then return 0 end end redis.call('SADD', KEYS[1], ARGV[2])",
             // Bindings, read by a function.
             "local function all() for _, b in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('DEL', b) end end
              if redis.call('SCARD', KEYS[1]) >= tonumber(ARGV[1]) then return all() end redis.call('SADD', KEYS[1], ARGV[2]) return all()",
@@ -795,6 +811,14 @@ mod tests {
             (
                 "local all = redis.call('SMEMBERS', KEYS[1]) if #all > 1000 then return 0 end for _, m in ipairs(all) do redis.call('DEL', m) end",
                 "whole-collection-read",
+            ),
+            (
+                "local all = redis.call('LRANGE', KEYS[1], 0, -1) local n, last = #all, -1 for i, m in ipairs(all) do redis.call('SET', last - n + i, m) end",
+                "loop-over-collection",
+            ),
+            (
+                "local all = redis.call('SMEMBERS', KEYS[1]) local n = #all if n < 1000 then return 0 end for _, m in ipairs(all) do redis.call('DEL', m) end redis.call('SADD', KEYS[1], 1)",
+                "loop-over-collection",
             ),
         ] {
             let found = severe(script);

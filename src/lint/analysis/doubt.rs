@@ -38,7 +38,10 @@ const KINDS: &str = "\
 const PLURALS: &str = "all arr array ids keys list map members names set table values";
 
 /// Commands that set the time to live of a key.
-const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT";
+const EXPIRES: &str = "EXPIRE EXPIREAT PEXPIRE PEXPIREAT PSETEX SETEX";
+
+/// Options of SET that set the time to live of the key.
+const LIFETIMES: &str = "EX EXAT PX PXAT";
 
 /// Commands that remove the elements of a range, or trim to a length.
 const TRIMS: &str = "XTRIM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE";
@@ -64,6 +67,8 @@ pub(crate) enum Doubt {
     Window,
     /// The hash expires.
     Expires,
+    /// The loop runs once for each step since a stored number, whose key expires.
+    Lifetime,
     /// The key of the hash is not constant, and no name indicates that the hash has many fields.
     Record,
     /// The collection belongs to one element of another collection that the script loops over, and no name indicates that it is large.
@@ -100,6 +105,7 @@ impl Doubt {
             }
             Self::Window => "what remains after the earlier removal",
             Self::Expires => "the hash, whose key expires,",
+            Self::Lifetime => "the time to live of the stored number",
             Self::Range => "the range that it is given",
             Self::Undelivered => "the part of the stream that no consumer has read",
             Self::Record => "the hash, which may be a record,",
@@ -129,7 +135,7 @@ impl ScriptFacts<'_> {
         if let Some(doubt) = self.doubt_of_size(read) {
             return Some(doubt);
         }
-        if is_hash && self.is_called_with(EXPIRES, key, |_| true) {
+        if is_hash && self.expires(key) {
             return Some(Doubt::Expires);
         }
         // The removal of elements that the script has read before says nothing about the others.
@@ -211,8 +217,13 @@ impl ScriptFacts<'_> {
                 }
             }
             LongLoop::Elapsed(read) => {
-                let call = self.calls.redis(*read).filter(|call| call.command.as_deref() == Some("GET"))?;
-                self.telling_name(*read, *call.args.first()?, LIMITS).map(Doubt::Named)
+                let call = self.calls.redis(*read)?;
+                let key = *call.args.first()?;
+                match call.command.as_deref()? {
+                    "GET" | "HGET" | "HMGET" if self.expires(key) => Some(Doubt::Lifetime),
+                    "GET" => self.telling_name(*read, key, LIMITS).map(Doubt::Named),
+                    _ => None,
+                }
             }
             LongLoop::Unbounded => Some(Doubt::Unclear),
             LongLoop::Until(test) => self.tries_random_names(*test).then_some(Doubt::Random),
@@ -270,6 +281,16 @@ impl ScriptFacts<'_> {
                 && call.args.first().is_some_and(|other| capacity::is_same_key(self.script, *other, key))
                 && accepts(*id)
         })
+    }
+
+    /// True if the script sets the time to live of a key.
+    fn expires(&self, key: ExprId) -> bool {
+        let has_lifetime = |call: ExprId| {
+            let args = self.calls.redis(call).map(|call| &call.args[..]).unwrap_or_default();
+            let mut options = args.iter().skip(2).filter_map(|arg| self.calls.constant(*arg));
+            options.any(|option| commands::contains(LIFETIMES, &option.to_ascii_uppercase()))
+        };
+        self.is_called_with(EXPIRES, key, |_| true) || self.is_called_with("SET", key, has_lifetime)
     }
 
     /// True for a command that removes a list of elements that an undefined function has chosen from the collection. Such a function is
@@ -805,6 +826,24 @@ mod tests {
             ),
         ] {
             assert!(severe(script).contains(&rule), "{script}: {:?}", severe(script));
+        }
+    }
+
+    #[test]
+    fn the_time_since_a_number_whose_key_expires_is_informational() {
+        for script in [
+            "local last = tonumber(redis.call('HGET', KEYS[1], 'last')) or ARGV[1] for t = last, ARGV[1] do redis.call('HDEL', KEYS[1], t) end
+             redis.call('HSET', KEYS[1], 'last', ARGV[1]) redis.call('EXPIRE', KEYS[1], 60)",
+            "for t = redis.call('GET', KEYS[1]) or 0, ARGV[1] do redis.call('HDEL', KEYS[2], t) end redis.call('SET', KEYS[1], ARGV[1], 'ex', 60)",
+        ] {
+            assert_clean(&[script]);
+            assert!(findings(script).contains(&(1, "unbounded-loop")), "{script}");
+        }
+        for script in [
+            "for t = redis.call('GET', KEYS[1]) or 0, ARGV[1] do redis.call('HDEL', KEYS[2], t) end redis.call('SET', KEYS[1], ARGV[1], 'NX') redis.call('EXPIRE', KEYS[2], 60)",
+            "for i = 1, redis.call('LLEN', KEYS[1]) do redis.call('LPOP', KEYS[1]) end redis.call('EXPIRE', KEYS[1], 60)",
+        ] {
+            assert!(severe(script).contains(&"unbounded-loop"), "{script}");
         }
     }
 

@@ -17,7 +17,7 @@ const MAX_PARTS: usize = 16;
 const MAX_KEYS: usize = 1000;
 
 /// Commands and options; a script without any of them has no limit.
-const MARKS: [&str; 8] = ["hlen", "llen", "ltrim", "maxlen", "scard", "xlen", "zcard", "zremrangebyrank"];
+const MARKS: [&str; 8] = ["hlen", "llen", "ltrim", "maxlen", "scard", "xlen", "zcard", "zrem"];
 
 /// Keys of collections that have a limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,6 +158,16 @@ mod tests {
                 "local unread_key = KEYS[2] redis.call('ZADD', unread_key, 1, ARGV[1]) redis.call('ZREMRANGEBYRANK', unread_key, 0, -101)",
             ),
             (
+                "local done = KEYS[1] for _, m in ipairs(redis.call('ZRANGE', done, 0, -1)) do redis.call('DEL', m) end",
+                "local done = KEYS[1] redis.call('ZADD', done, 1, ARGV[1]) local excess = redis.call('ZCARD', done) - tonumber(ARGV[2])
+                 if excess > 0 then for _, m in ipairs(redis.call('ZRANGE', done, 0, excess - 1)) do redis.call('DEL', m) redis.call('ZREM', done, m) end end",
+            ),
+            (
+                "return redis.call('ZRANGE', 'done:' .. KEYS[1], 0, -1)",
+                "local key = 'done:' .. ARGV[1] redis.call('ZADD', key, 1, ARGV[2]) local old = redis.call('ZRANGE', key, 0, -101)
+                 if #old > 0 then redis.call('DEL', unpack(old)) redis.call('ZREM', key, unpack(old)) end",
+            ),
+            (
                 "local rk = {events = KEYS[1]} return redis.call('XRANGE', rk.events, '-', '+')",
                 "local events = KEYS[1] redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'a', ARGV[1])",
             ),
@@ -242,6 +252,20 @@ mod tests {
             ),
             // The neighbour adds nothing.
             ("return redis.call('LRANGE', 'log', 0, -1)", "redis.call('LTRIM', 'log', 0, 99)"),
+            // Elements that are not above a limit, or not all of those above it.
+            (
+                "local done = KEYS[1] return redis.call('ZRANGE', done, 0, -1)",
+                "local done = KEYS[1] redis.call('ZADD', done, 1, ARGV[1]) redis.call('ZREM', done, unpack(redis.call('ZRANGE', done, 0, 99)))",
+            ),
+            (
+                "local done = KEYS[1] return redis.call('ZRANGE', done, 0, -1)",
+                "local done, all = KEYS[1], KEYS[2] redis.call('ZADD', done, 1, ARGV[1]) redis.call('ZREM', done, unpack(redis.call('ZRANGE', all, 0, -101)))",
+            ),
+            (
+                "local done = KEYS[1] return redis.call('ZRANGE', done, 0, -1)",
+                "local done = KEYS[1] redis.call('ZADD', done, 1, ARGV[1]) for _, m in ipairs(redis.call('ZRANGE', done, 0, -101)) do
+                 if redis.call('EXISTS', m) == 0 then redis.call('ZREM', done, m) end end",
+            ),
             // No limit.
             (
                 "local log = KEYS[1] return redis.call('LRANGE', log, 0, -1)",

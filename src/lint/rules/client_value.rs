@@ -54,6 +54,25 @@ mod tests {
     }
 
     #[test]
+    fn a_script_with_values_in_its_code_is_checked() {
+        for script in [
+            "local n = ${n} return redis.call('KEYS', '*')",
+            "local all = redis.call('KEYS', '*') return #all > %d",
+            "return {$name, redis.call('KEYS', '*')}",
+        ] {
+            let found = findings_in_literal(script);
+            for rule in ["client-value", "keys-command"] {
+                assert!(found.contains(&(1, rule)), "{script}: {found:?}");
+            }
+            assert!(!findings(script).contains(&(1, "keys-command")), "{script}");
+        }
+        for script in ["${logic} local n = ${n} return redis.call('KEYS', '*')", "${name} = 1 return ${name}"]
+        {
+            assert_eq!(findings_in_literal(script), [(1, "client-value")], "{script}");
+        }
+    }
+
+    #[test]
     fn parameters_of_a_client_are_values() {
         let script = "\u{feff}local a = redis.call('KEYS', @pattern)\nif a == @expected then return 1 end";
         let found = findings(script);

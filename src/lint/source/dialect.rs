@@ -9,8 +9,8 @@ use crate::lua::{Kind, Position, Token};
 
 /// Names that only other programs define, and that are rarely names of variables.
 const FOREIGN: &str = "\
-    AddCSLuaFile CreateFrame LibStub RegisterNetEvent SMODS UnityEngine after_each awesome before_each describe ffi \
-    hooksecurefunc io jit love minetest module ngx package print require vim wezterm";
+    AddCSLuaFile CreateFrame LibStub RegisterNetEvent SMODS UnityEngine after_each awesome before_each describe dofile ffi \
+    hooksecurefunc io jit loadfile love minetest module ngx package print require vim wezterm";
 
 /// Tables of functions that scripts extend.
 const LIBRARIES: &str = "\

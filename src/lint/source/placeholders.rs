@@ -125,6 +125,70 @@ fn marked(tokens: &[Token<'_>]) -> Vec<(Position, String)> {
     parameters.collect()
 }
 
+/// Returns the values that a program inserts where an expression begins: `${name}`, `$name`, `%s`. No Lua expression begins like these.
+pub(crate) fn values(source: &str) -> Vec<(Position, String)> {
+    if !source.contains(['$', '%']) {
+        return Vec::new();
+    }
+    let tokens: Vec<Token<'_>> = tokens(source).collect();
+    let lines: Vec<&str> = source.lines().collect();
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    let values = pairs.filter(|(before, _)| precedes_expression(before)).filter_map(|(_, mark)| {
+        let is_mark = matches!(mark.kind, Kind::Illegal('$') | Kind::Symbol(Symbol::Percent));
+        let line = lines.get(mark.position.line.checked_sub(1)?).filter(|_| is_mark)?;
+        let (start, _) = line.char_indices().nth(mark.position.column.checked_sub(1)?)?;
+        Some((mark.position, inserted(line.get(start..)?)?.to_owned()))
+    });
+    values.collect()
+}
+
+/// True for operators, separators, opening brackets and `return`, after which an expression begins. Keywords before a condition are not
+/// among them: nothing is known of an inserted condition.
+fn precedes_expression(token: &Token<'_>) -> bool {
+    let Kind::Symbol(symbol) = token.kind else { return false };
+    matches!(
+        symbol,
+        Symbol::And
+            | Symbol::Caret
+            | Symbol::Comma
+            | Symbol::Equal
+            | Symbol::GreaterThan
+            | Symbol::GreaterThanEqual
+            | Symbol::Hash
+            | Symbol::In
+            | Symbol::LeftBrace
+            | Symbol::LeftBracket
+            | Symbol::LeftParen
+            | Symbol::LessThan
+            | Symbol::LessThanEqual
+            | Symbol::Minus
+            | Symbol::Not
+            | Symbol::Or
+            | Symbol::Percent
+            | Symbol::Plus
+            | Symbol::Return
+            | Symbol::Slash
+            | Symbol::Star
+            | Symbol::TildeEqual
+            | Symbol::TwoDots
+            | Symbol::TwoEqual
+    )
+}
+
+/// Inserted value at the beginning of `text`.
+fn inserted(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix("${") {
+        let length = rest.find('}').filter(|length| (1..=MAX_LENGTH).contains(length))?;
+        return text.get(.."${".len() + length + "}".len());
+    }
+    let rest = text.get(1..)?;
+    let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    let name = rest.get(..length)?;
+    let is_value =
+        if text.starts_with('$') { !name.is_empty() } else { matches!(name, "s" | "d" | "f" | "i") };
+    is_value.then(|| text.get(..1 + length))?
+}
+
 /// Replaces all characters of parameters that are not alphanumeric with `_`. Positions do not change.
 pub(crate) fn named<'a>(source: &'a str, parameters: &[(Position, String)]) -> Cow<'a, str> {
     if parameters.is_empty() {
@@ -254,6 +318,30 @@ fn placeholder(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inserted_values_are_where_an_expression_begins() {
+        for (source, expected) in [
+            ("local n = ${options.limit || 10}", &["${options.limit || 10}"][..]),
+            ("for i = $from, $to do end", &["$from", "$to"]),
+            ("redis.call('EXPIRE', KEYS[%d], %s)", &["%d", "%s"]),
+            ("return {'é', ${a}, ${b}}", &["${a}", "${b}"]),
+            ("local n = a %s", &[]),
+            ("local n = 7 % s", &[]),
+            ("${logic}\nreturn 1", &[]),
+            ("${name} = 1", &[]),
+            ("while ${condition} do end", &[]),
+            ("local key${n} = 'a' .. \"${b}\" -- = ${c}", &[]),
+            ("return ${}, $", &[]),
+        ] {
+            let found = values(source);
+            assert_eq!(found.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), expected, "{source}");
+            for (Position { line, column }, text) in found {
+                let line: String = source.lines().nth(line - 1).unwrap().chars().skip(column - 1).collect();
+                assert!(line.starts_with(&text), "{source}");
+            }
+        }
+    }
 
     #[test]
     fn placeholders_are_distinguished_from_patterns_and_tables() {
