@@ -85,15 +85,13 @@ pub(crate) fn parameters(source: &str) -> Vec<(Position, String)> {
     }
     let tokens: Vec<Token<'_>> = tokens(source).collect();
     let mut found = marked(&tokens);
-    let lines: Vec<&str> = source.lines().collect();
     let pairs = tokens.iter().zip(tokens.iter().skip(1));
     found.extend(pairs.filter_map(|(mark, colon)| {
         let is_mark = mark.kind == Kind::Word("_")
             && colon.kind == Kind::Symbol(Symbol::Colon)
             && is_adjacent(mark, 1, colon);
-        let line = lines.get(mark.position.line.checked_sub(1)?).filter(|_| is_mark)?;
-        let (start, _) = line.char_indices().nth(colon.position.column)?;
-        Some((mark.position, format!("_:{}", qualified(line.get(start..)?)?)))
+        let name = qualified(source.get(colon.end..).filter(|_| is_mark)?)?;
+        Some((mark.position, format!("_:{name}")))
     }));
     found
 }
@@ -109,7 +107,7 @@ fn qualified(text: &str) -> Option<&str> {
     let end = text.char_indices().find(|part| !is_part(*part)).map_or(text.len(), |(at, _)| at);
     let (name, rest) = text.split_at_checked(end)?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    (begins && !rest.trim_start().starts_with(['(', '{', '\'', '"'])).then_some(name)
+    (begins && !rest.trim_start_matches([' ', '\t']).starts_with(['(', '{', '\'', '"'])).then_some(name)
 }
 
 /// Parameters that begin with `@`.
@@ -131,13 +129,11 @@ pub(crate) fn values(source: &str) -> Vec<(Position, String)> {
         return Vec::new();
     }
     let tokens: Vec<Token<'_>> = tokens(source).collect();
-    let lines: Vec<&str> = source.lines().collect();
     let pairs = tokens.iter().zip(tokens.iter().skip(1));
     let values = pairs.filter(|(before, _)| precedes_expression(before)).filter_map(|(_, mark)| {
         let is_mark = matches!(mark.kind, Kind::Illegal('$') | Kind::Symbol(Symbol::Percent));
-        let line = lines.get(mark.position.line.checked_sub(1)?).filter(|_| is_mark)?;
-        let (start, _) = line.char_indices().nth(mark.position.column.checked_sub(1)?)?;
-        Some((mark.position, inserted(line.get(start..)?)?.to_owned()))
+        let start = mark.end.checked_sub(1).filter(|_| is_mark)?;
+        Some((mark.position, inserted(source.get(start..)?)?.to_owned()))
     });
     values.collect()
 }
@@ -178,7 +174,8 @@ fn precedes_expression(token: &Token<'_>) -> bool {
 /// Inserted value at the beginning of `text`.
 fn inserted(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix("${") {
-        let length = rest.find('}').filter(|length| (1..=MAX_LENGTH).contains(length))?;
+        let mut name = rest.char_indices().take(MAX_LENGTH).take_while(|(_, character)| *character != '\n');
+        let (length, _) = name.find(|(_, character)| *character == '}').filter(|(at, _)| *at > 0)?;
         return text.get(.."${".len() + length + "}".len());
     }
     let rest = text.get(1..)?;
