@@ -489,6 +489,26 @@ fn the_exit_code_depends_on_the_expected_size() {
 }
 
 #[test]
+fn a_script_that_fails_with_larger_data_keeps_its_measurements() {
+    let (_folder, path) = script(
+        "local all = redis.call('SMEMBERS', KEYS[1])\nif #all > 500 then return redis.call('NOSUCH') end\nreturn #all",
+    );
+    let path = path.to_str().unwrap();
+    let large = rehearse(&[path, "--key", "all=set", "--max-size", "3000", "--format", "json"]);
+    assert_eq!(large.code, Some(2), "{}{}", large.stdout, large.stderr);
+    let report = large.json();
+    assert_eq!((&report["failed_at"], &report["sizes"][3]["size"]), (&Json::from(1000), &Json::from(300)));
+    let why = "at n = 1,000 the script fails, so no larger size was measured: it calls a command that this server does not have";
+    assert!(large.stdout.contains(why), "{}", large.stdout);
+    let small = rehearse(&[path, "--key", "all=set", "--max-size", "300"]);
+    assert_eq!(small.code, Some(0), "{}{}", small.stdout, small.stderr);
+    let (_folder, path) = script("return redis.call('NOSUCH')");
+    let never = rehearse(&[path.to_str().unwrap()]);
+    assert_eq!(never.code, Some(2), "{}", never.stdout);
+    assert!(never.stderr.contains("calls a command that this server does not have"), "{}", never.stderr);
+}
+
+#[test]
 fn functions_of_a_library_are_rehearsed() {
     let (folder, path) = script(
         "#!lua name=carts\nlocal function total(keys, args) return #redis.call('HGETALL', keys[1]) end\n\

@@ -95,6 +95,9 @@ const TREND_RANGE: f64 = 10.0;
 const COLD: f64 = 1e-4;
 const MAX_COLD_RATIO: f64 = 10.0;
 
+/// The same ratio if the time budget ended the measurement.
+const CERTAIN_COLD_RATIO: f64 = 4.0;
+
 /// Minimum size used for a growth slower than n. A script that reads the first 100 elements is constant from 100 elements on.
 const MIN_SIZE: f64 = 100.0;
 
@@ -222,6 +225,8 @@ pub(crate) struct Fit {
     faster: f64,
     /// True if n log n is possible.
     may_be_linearithmic: bool,
+    /// True if all runs are short, each follows a copy of the data, and their times hardly differ.
+    is_short_and_cold: bool,
 }
 
 impl Fit {
@@ -235,6 +240,7 @@ impl Fit {
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
         let may_be_constant = possible.contains(&Growth::Constant);
         let may_be_linearithmic = possible.contains(&Growth::Linearithmic);
+        let is_short_and_cold = is_cold && last < COLD && last < CERTAIN_COLD_RATIO * first;
         if may_be_constant && is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
             return Some(Self {
@@ -244,11 +250,20 @@ impl Fit {
                 simpler: f64::INFINITY,
                 faster: f64::INFINITY,
                 may_be_linearithmic,
+                is_short_and_cold,
             });
         }
         let excluded = match by_small_sizes(&samples, possible) {
             Small::Decide(curve, candidates, [simpler, faster]) => {
-                return Some(Self { samples, curve, candidates, simpler, faster, may_be_linearithmic });
+                return Some(Self {
+                    samples,
+                    curve,
+                    candidates,
+                    simpler,
+                    faster,
+                    may_be_linearithmic,
+                    is_short_and_cold,
+                });
             }
             Small::Exclude(growth) => Some(growth),
             Small::Unclear => None,
@@ -285,7 +300,7 @@ impl Fit {
             |other: &Curve| other.growth >= curve.growth && other.deviation <= curve.deviation * CLEARLY;
         let [simpler, faster] = others(&curve, &possible);
         let candidates = possible.into_iter().filter(is_near).collect();
-        Some(Self { samples, curve, candidates, simpler, faster, may_be_linearithmic })
+        Some(Self { samples, curve, candidates, simpler, faster, may_be_linearithmic, is_short_and_cold })
     }
 
     /// Returns true if the growth is certain even if the time budget ended the measurement. A machine that is too busy to measure
@@ -303,7 +318,9 @@ impl Fit {
             Growth::Quadratic => MIN_CUT_QUADRATIC,
             _ => MIN_CUT_SAMPLES,
         };
-        is_alone && deviation <= MAX_CUT_DEVIATION && self.samples.len() >= least
+        let is_near =
+            deviation <= MAX_CUT_DEVIATION || self.is_short_and_cold && self.curve.growth == Growth::Constant;
+        is_alone && is_near && self.samples.len() >= least
     }
 
     /// Returns true if a growth faster than n was found in runs that are too short to show it.
@@ -766,6 +783,9 @@ mod tests {
             .collect();
         let growth = |is_cold| Fit::new(&samples, is_cold, &Growth::ALL).map(|fit| fit.curve.growth);
         assert_eq!(growth(true), Some(Growth::Constant));
+        // If the time budget ended the measurement, the times of at least eight sizes must hardly differ.
+        let certain = |count: usize| Fit::new(&samples[..count], true, &Growth::ALL).unwrap().is_certain();
+        assert_eq!([7, 8, 10].map(certain), [false, true, false]);
         // LPUSH and RPOP, 100 times each.
         let times = [98.0, 95.0, 97.0, 99.0, 102.0, 110.0, 125.0, 150.0, 165.0, 170.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();

@@ -112,6 +112,8 @@ pub(crate) struct Point {
     pub(crate) lua_memory: u64,
     /// Commands called by one run.
     pub(crate) commands: BTreeMap<String, CommandTime>,
+    /// Time of that run by the server's clock, in seconds.
+    pub(crate) commands_clock: f64,
     /// Number of changes to the data by one run.
     pub(crate) changes: u64,
     /// Time of the reference at this size, in seconds; 0 if it was not measured.
@@ -138,6 +140,8 @@ pub(crate) enum Stop {
     NothingGrows,
     /// A run was killed.
     Killed,
+    /// The script failed, after it had succeeded with less data.
+    Failed,
 }
 
 /// All measurements of a script.
@@ -152,6 +156,8 @@ pub(crate) struct Measurements {
     pub(crate) unkillable: bool,
     /// Size at which one run was killed but another one completed.
     pub(crate) exceeded: Option<u64>,
+    /// Size at which the script failed, and the error.
+    pub(crate) failed: Option<(u64, String)>,
     pub(crate) stop: Stop,
     /// Time of the reference without elements, in seconds.
     overhead: f64,
@@ -212,6 +218,7 @@ impl Point {
         if is_first || net < self.seconds {
             self.seconds = net;
             self.commands = inner(&timing.difference.commands, callable, timing.runs);
+            self.commands_clock = clock;
             self.changes = timing.difference.changes / u64::from(timing.runs);
         }
         self.clock = if is_first { clock } else { self.clock.min(clock) };
@@ -484,7 +491,14 @@ impl Rehearsal<'_> {
             }
             let timing = match self.batch(session, &callable, &keys, &args, batch).await? {
                 Ok(timing) => timing,
-                Err(Run::Failed(text)) => return Err(RehearseError::Script(text)),
+                Err(Run::Failed(text)) if self.measured.points.is_empty() => {
+                    return Err(RehearseError::Script(text));
+                }
+                Err(Run::Failed(text)) => {
+                    self.data.set_used();
+                    self.measured.failed = Some((size, text));
+                    return Ok(Some(Stop::Failed));
+                }
                 Err(end) => {
                     self.data.set_used();
                     let stop = self.killed(session, size, &end).await?;

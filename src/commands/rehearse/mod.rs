@@ -32,7 +32,7 @@ use walkdir::WalkDir;
 use self::error::{RehearseError, Remains};
 use self::measure::{Bounds, Point, Progress};
 use self::plan::Plan;
-use self::report::Report;
+use self::report::{FAILED, Report};
 use self::session::Session;
 use crate::cli::{Cli, RehearseFlags, RehearseFormat};
 use crate::clock::Clock;
@@ -118,7 +118,7 @@ async fn rehearse(
             let svg = output::svg(&report).ok_or(RehearseError::NoChart)?;
             fs::write(path, svg).map_err(|source| RehearseError::File { path: path.clone(), source })?;
         }
-        return Ok(ExitCode::from(u8::from(report.fails)));
+        return Ok(ExitCode::from(report.exit_code()));
     };
     let mut reports = Vec::new();
     for path in scripts(folder)? {
@@ -152,12 +152,8 @@ async fn rehearse(
         }
     };
     print(&mut out, &text)?;
-    let code = if reports.iter().any(|(_, report)| report.is_err()) {
-        2
-    } else {
-        u8::from(reports.iter().any(|(_, report)| report.as_ref().is_ok_and(|report| report.fails)))
-    };
-    Ok(ExitCode::from(code))
+    let codes = reports.iter().map(|(_, report)| report.as_ref().map_or(FAILED, Report::exit_code));
+    Ok(ExitCode::from(codes.max().unwrap_or_default()))
 }
 
 /// Rejects a file name for the chart that has the extension of another format.

@@ -167,13 +167,16 @@ fn facts(report: &Report) -> Vec<String> {
         lines.push(format!("assumed: {}", report.assumptions.join("; ")));
     }
     if let (false, Some(row)) = (report.commands.is_empty(), report.sizes.last()) {
-        let share =
-            |time: f64| format!("{:.0} %", (time / row.longest_seconds.max(row.seconds) * 100.0).min(100.0));
+        let run = report.commands_run_seconds.max(f64::MIN_POSITIVE);
+        let share = |time: f64| format!("{:.0} %", (time / run * 100.0).min(100.0));
         let commands = report.commands.iter().map(|inner| {
             format!("{} {} in {} calls", inner.command, share(inner.seconds), count(float(inner.calls)))
         });
         let commands = commands.collect::<Vec<_>>().join(", ");
-        lines.push(format!("time at n = {}: {commands}; the rest is Lua", count(float(row.size))));
+        lines.push(format!(
+            "time at n = {}: {commands}; the rest is Lua, and less than 1 µs of each call",
+            count(float(row.size))
+        ));
     }
     lines
 }
@@ -188,8 +191,18 @@ fn limits(report: &Report) -> Vec<String> {
 }
 
 fn limit_line(report: &Report, limit: &Limit) -> Option<String> {
-    let Some(reached) = limit.reached else {
-        return report.growth.map(|_| format!("{}: not reached at any extrapolated size", limit.name));
+    let failed = report.failed_at.map(float);
+    let Some(reached) = limit.reached.filter(|reached| failed.is_none_or(|size| reached.size < size)) else {
+        if let Some(size) = failed {
+            let size = count(size);
+            return Some(format!("{}: not reached below n = {size}, where the script fails", limit.name));
+        }
+        let largest = report.sizes.last().filter(|_| report.sizes.len() > 1);
+        return match (report.growth, largest) {
+            (Some(_), _) => Some(format!("{}: not reached at any extrapolated size", limit.name)),
+            (None, Some(row)) => Some(format!("{}: above n = {}", limit.name, count(float(row.size)))),
+            (None, None) => None,
+        };
     };
     let high = reached.high.map_or("more".to_owned(), about);
     let how = if reached.is_extrapolated { ", extrapolated" } else { "" };
@@ -197,9 +210,22 @@ fn limit_line(report: &Report, limit: &Limit) -> Option<String> {
 }
 
 fn at_expected(expected: &Expected) -> String {
-    let time = expected.seconds.map_or("unknown time".to_owned(), seconds);
     let limit = seconds(expected.limit_seconds);
-    if expected.exceeds { format!("{time}, longer than --slow.warning {limit}") } else { time }
+    let (time, is_certain) = match *expected {
+        Expected { seconds: Some(time), at_most_seconds: Some(most), limit_seconds, .. } => {
+            (format!("{} to {}", seconds(time), seconds(most)), time > limit_seconds)
+        }
+        Expected { seconds: Some(time), .. } => (seconds(time), true),
+        Expected { at_least_seconds: Some(least), .. } => {
+            (format!("unknown time, at least {}", seconds(least)), true)
+        }
+        Expected { .. } => ("unknown time".to_owned(), true),
+    };
+    match (expected.exceeds, is_certain) {
+        (true, true) => format!("{time}, longer than --slow.warning {limit}"),
+        (true, false) => format!("{time}, possibly longer than --slow.warning {limit}"),
+        (false, _) => time,
+    }
 }
 
 /// Ranges of the logarithmic axes of a chart.

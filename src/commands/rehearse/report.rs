@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fit::{Fit, Reached};
+use super::fit::{Fit, Growth, Reached};
 use super::measure::{CALIBRATION, Measurements, Point, Stop};
 use super::plan::Plan;
 use super::session::RUN_LIMIT;
 use super::steps::{self, Steps};
 use crate::convert::{float, millis};
+use crate::lint::{self, Limits};
 use crate::text;
 
 /// Minimum duration of a run that clients notice.
@@ -24,6 +25,12 @@ const BUSY_MACHINE: f64 = 1.3;
 /// Note for a measurement that the time budget ended too early.
 const TOO_FEW: &str =
     "not enough sizes were measured within --time-budget to determine how it grows; increase it";
+
+/// Exit code if a script fails.
+pub(crate) const FAILED: u8 = 2;
+
+/// Rule of lint for commands that take longer for larger data, in a loop.
+const REPEATED: &str = "linear-command-in-loop";
 
 /// Maximum number of listed commands.
 const MAX_COMMANDS: usize = 4;
@@ -48,8 +55,12 @@ pub(crate) struct Report {
     pub(crate) expected: Option<Expected>,
     /// Size at which a run was killed.
     pub(crate) killed_at: Option<u64>,
+    /// Size at which the script failed.
+    pub(crate) failed_at: Option<u64>,
     /// Commands called by a run at the largest size, the longest first.
     pub(crate) commands: Vec<Inner>,
+    /// Time of that run by the server's clock, in seconds.
+    pub(crate) commands_run_seconds: f64,
     /// Time of the reference with 10,000 strings.
     pub(crate) calibration_seconds: f64,
     /// True if the exit code is 1.
@@ -96,6 +107,10 @@ pub(crate) struct Expected {
     pub(crate) size: u64,
     /// `None` if it can't be predicted.
     pub(crate) seconds: Option<f64>,
+    /// Longest time measured at a smaller size, if the time can't be predicted.
+    pub(crate) at_least_seconds: Option<f64>,
+    /// Time if it grows like n² above the largest measured size, if that is possible.
+    pub(crate) at_most_seconds: Option<f64>,
     pub(crate) limit_seconds: f64,
     pub(crate) exceeds: bool,
 }
@@ -137,7 +152,15 @@ impl Report {
         } else if fit.is_none() && measured.points.len() > 3 {
             notes.push("no curve passes near the measured times".to_owned());
         }
-        let expected = plan.expect_size.map(|size| expected(size, fit.as_ref(), measured, warning));
+        let bound = Bound::new(plan, fit.as_ref(), measured);
+        if let Some(Bound { size, line, .. }) = &bound {
+            notes.push(format!(
+                "a command in a loop takes longer for larger data (line {line}, lint: {REPEATED}), so above n = {} the time may grow like n²; the ranges allow for that",
+                count(*size)
+            ));
+        }
+        let expected =
+            plan.expect_size.map(|size| expected(size, fit.as_ref(), bound.as_ref(), measured, warning));
         let killed_below = measured.killed.is_some_and(|killed| match plan.expect_size {
             Some(expected) => killed <= expected,
             None => measured.points.is_empty(),
@@ -145,7 +168,7 @@ impl Report {
         let limit = |seconds: Duration, name| Limit {
             seconds: seconds.as_secs_f64(),
             name,
-            reached: reached(fit.as_ref(), measured, seconds.as_secs_f64()),
+            reached: reached(fit.as_ref(), bound.as_ref(), measured, seconds.as_secs_f64()),
         };
         let commands = measured.points.last().map(commands).unwrap_or_default();
         Self {
@@ -161,13 +184,20 @@ impl Report {
             sizes: measured.points.iter().map(|point| row(point, &measured.steps)).collect(),
             limits: vec![limit(SLOW, "1 s"), limit(BUSY, "BUSY (5 s)")],
             killed_at: measured.killed,
+            failed_at: measured.failed.as_ref().map(|(size, _)| *size),
             commands,
+            commands_run_seconds: measured.points.last().map_or(0.0, |point| point.commands_clock),
             calibration_seconds: measured.calibration,
             fails: expected.is_some_and(|expected| expected.exceeds) || killed_below,
             expected,
             fit,
             is_cut_short,
         }
+    }
+
+    /// Returns the exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.failed_at.is_some() { FAILED } else { u8::from(self.fails) }
     }
 
     /// Returns the verdict in one sentence.
@@ -218,33 +248,80 @@ fn commands(point: &Point) -> Vec<Inner> {
     commands
 }
 
-/// Returns the size at which a time is reached: from the fit, or between the last run that ended and the one that was killed.
-fn reached(fit: Option<&Fit>, measured: &Measurements, seconds: f64) -> Option<Reached> {
-    if let Some(fit) = fit {
-        return fit.reached(seconds);
-    }
-    let killed = measured.killed.map(float)?;
-    let low = measured
-        .points
-        .iter()
-        .rev()
-        .find(|point| point.seconds < seconds)
-        .map_or(0.0, |point| float(point.size));
-    let is_within = seconds <= RUN_LIMIT.as_secs_f64();
-    is_within.then_some(Reached { size: killed, low, high: Some(killed), is_extrapolated: false })
+/// Upper bound of the times above the largest measured size, where they may grow like n² although they have not yet.
+struct Bound {
+    /// Largest measured size, and its time in seconds.
+    size: f64,
+    seconds: f64,
+    /// Line of the command that takes longer for larger data.
+    line: usize,
 }
 
-fn expected(size: u64, fit: Option<&Fit>, measured: &Measurements, warning: Duration) -> Expected {
+impl Bound {
+    /// Returns the bound of a script that repeats a command on data that grows, unless n² is what was measured.
+    fn new(plan: &Plan, fit: Option<&Fit>, measured: &Measurements) -> Option<Self> {
+        let growth = fit?.curve.growth;
+        if !matches!(growth, Growth::Linear | Growth::Linearithmic) {
+            return None;
+        }
+        let (findings, _) = lint::lint("", &plan.source, &Limits::default(), &[]);
+        let line = findings.iter().find(|finding| finding.rule.name == REPEATED)?.line;
+        let largest = measured.points.last()?;
+        Some(Self { size: float(largest.size), seconds: largest.seconds, line })
+    }
+
+    /// Returns the time at a larger size, in seconds.
+    fn at(&self, size: f64) -> f64 {
+        self.seconds * (size / self.size).powi(2)
+    }
+
+    /// Returns the size at which a longer time is reached.
+    fn reached(&self, seconds: f64) -> f64 {
+        self.size * (seconds / self.seconds).sqrt()
+    }
+}
+
+/// Returns the size at which a time is reached: from the fit, or between two measured sizes, or between the last run that ended and the
+/// one that was killed.
+fn reached(
+    fit: Option<&Fit>,
+    bound: Option<&Bound>,
+    measured: &Measurements,
+    seconds: f64,
+) -> Option<Reached> {
+    if let Some(fit) = fit {
+        let mut reached = fit.reached(seconds)?;
+        if let Some(bound) = bound.filter(|_| reached.is_extrapolated) {
+            reached.low = reached.low.min(bound.reached(seconds));
+        }
+        return Some(reached);
+    }
+    let position = measured.points.iter().position(|point| point.seconds >= seconds);
+    let killed = measured.killed.filter(|_| seconds <= RUN_LIMIT.as_secs_f64());
+    let size =
+        position.and_then(|position| measured.points.get(position)).map(|point| point.size).or(killed)?;
+    let shorter = measured.points.iter().rev().find(|point| point.size < size && point.seconds < seconds);
+    let low = shorter.map_or(0.0, |point| float(point.size));
+    Some(Reached { size: float(size), low, high: Some(float(size)), is_extrapolated: false })
+}
+
+fn expected(
+    size: u64,
+    fit: Option<&Fit>,
+    bound: Option<&Bound>,
+    measured: &Measurements,
+    warning: Duration,
+) -> Expected {
     let limit_seconds = warning.as_secs_f64();
     let measured_time = measured.points.iter().find(|point| point.size == size).map(|point| point.seconds);
     let seconds = measured_time.or_else(|| fit.map(|fit| fit.at(float(size))));
+    let smaller = measured.points.iter().filter(|point| point.size < size).map(|point| point.seconds);
+    let at_least_seconds = if seconds.is_none() { smaller.reduce(f64::max) } else { None };
+    let at_most_seconds = bound.filter(|bound| float(size) > bound.size).map(|bound| bound.at(float(size)));
     let is_killed = measured.killed.is_some_and(|killed| killed <= size) && warning <= RUN_LIMIT;
-    Expected {
-        size,
-        seconds,
-        limit_seconds,
-        exceeds: is_killed || seconds.is_some_and(|seconds| seconds > limit_seconds),
-    }
+    let mut times = [seconds, at_least_seconds, at_most_seconds].into_iter().flatten();
+    let exceeds = is_killed || times.any(|time| time > limit_seconds);
+    Expected { size, seconds, at_least_seconds, at_most_seconds, limit_seconds, exceeds }
 }
 
 fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
@@ -259,6 +336,12 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
         };
         notes.push(format!("a run with n = {size} took longer than {limit}; {how}"));
     }
+    if let Some((size, error)) = &measured.failed {
+        notes.push(format!(
+            "at n = {} the script fails, so no larger size was measured: {error}",
+            count(float(*size))
+        ));
+    }
     if let Some(point) = measured.points.iter().find(|point| Some(point.size) == measured.exceeded) {
         let size = count(float(point.size));
         notes.push(format!(
@@ -272,7 +355,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
         Stop::NothingGrows => {
             "no key or argument grows; give --key NAME=TYPE, --data 'PATTERN=TYPE' or --arg '{n}'"
         }
-        Stop::MaxSize | Stop::RunLimit | Stop::Killed => "",
+        Stop::MaxSize | Stop::RunLimit | Stop::Killed | Stop::Failed => "",
     };
     if !stop.is_empty() {
         notes.push(stop.to_owned());
@@ -363,8 +446,8 @@ mod tests {
         }
     }
 
-    /// Returns a report of times in microseconds at the sizes 10, 30, 100 and so on.
-    fn report(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Report {
+    /// Returns measured times in microseconds at the sizes 10, 30, 100 and so on.
+    fn measured(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Measurements {
         let sizes = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
         let point = |(index, (size, time)): (usize, (u64, &f64))| Point {
             size,
@@ -372,10 +455,62 @@ mod tests {
             is_reproduced: is_reproduced(index),
             ..Point::default()
         };
-        let points = sizes.into_iter().zip(times).enumerate().map(point).collect();
         let mut measured = Measurements::default();
-        (measured.points, measured.stop) = (points, stop);
-        Report::new("x.lua", &plan(), String::new(), &measured, SLOW)
+        measured.points = sizes.into_iter().zip(times).enumerate().map(point).collect();
+        measured.stop = stop;
+        measured
+    }
+
+    fn report(stop: Stop, times: &[f64], is_reproduced: impl Fn(usize) -> bool) -> Report {
+        report_of(&plan(), &measured(stop, times, is_reproduced))
+    }
+
+    fn report_of(plan: &Plan, measured: &Measurements) -> Report {
+        Report::new("x.lua", plan, String::new(), measured, SLOW)
+    }
+
+    #[test]
+    fn without_a_growth_measured_times_decide() {
+        let times = measured(Stop::Budget, &[1.0, 2.0, 500_000.0, 1_500_000.0], |_| true);
+        let at = |size| report_of(&Plan { expect_size: Some(size), ..plan() }, &times);
+        let larger = at(1000);
+        let expected = larger.expected.unwrap();
+        assert_eq!((larger.growth, expected.seconds, expected.at_least_seconds), (None, None, Some(1.5)));
+        assert_eq!((expected.exceeds, larger.exit_code()), (true, 1));
+        let reached = larger.limits[0].reached.unwrap();
+        assert_eq!((reached.low, reached.size, reached.is_extrapolated), (100.0, 300.0, false));
+        assert!(larger.limits[1].reached.is_none());
+        let between = at(200);
+        assert_eq!((between.expected.unwrap().at_least_seconds, between.exit_code()), (Some(0.5), 0));
+    }
+
+    #[test]
+    fn a_command_that_takes_longer_for_larger_data_widens_the_ranges() {
+        let linear: Vec<f64> = (0..11).map(|step| 10_f64.powf(f64::from(step) / 2.0)).collect();
+        let times = measured(Stop::MaxSize, &linear, |_| true);
+        let of = |body: &str| {
+            let source = format!("for i = 1, redis.call('LLEN', KEYS[1]) do {body} end");
+            report_of(&Plan { source, expect_size: Some(9_000_000), ..plan() }, &times)
+        };
+        let [walks, pops] = ["redis.call('LINDEX', KEYS[1], i)", "redis.call('LPOP', KEYS[1])"].map(of);
+        assert_eq!([walks.growth, pops.growth], [Some("n"); 2]);
+        let low = |report: &Report| report.limits[1].reached.unwrap().low;
+        assert!(low(&walks) < low(&pops) / 1.5, "{} and {}", low(&walks), low(&pops));
+        let most = walks.expected.unwrap().at_most_seconds.unwrap();
+        assert!((most - 8.1).abs() < 0.1, "{most} s");
+        assert_eq!([walks.exit_code(), pops.exit_code()], [1, 0]);
+    }
+
+    #[test]
+    fn a_script_that_fails_with_larger_data_keeps_its_measurements() {
+        let linear: Vec<f64> = (0..8).map(|step| 10_f64.powf(f64::from(step) / 2.0)).collect();
+        let mut times = measured(Stop::Failed, &linear, |_| true);
+        times.failed = Some((100_000, "ERR too many results to unpack".to_owned()));
+        let report = report_of(&plan(), &times);
+        assert_eq!((report.growth, report.failed_at, report.exit_code()), (Some("n"), Some(100_000), FAILED));
+        let note =
+            "at n = 100,000 the script fails, so no larger size was measured: ERR too many results to unpack";
+        assert!(report.notes.iter().any(|line| line == note), "{:?}", report.notes);
     }
 
     #[test]

@@ -329,6 +329,9 @@ fn ended(reply: Result<Value, CommandError>) -> Result<Run, RehearseError> {
             let number = if let Value::Int(number) = value { Some(number) } else { None };
             Ok(Run::Ended { reply: wire_size(&value), number })
         }
+        Err(CommandError::ErrorReply(ErrorReply::Unknown)) => {
+            Ok(Run::Failed("it calls a command that this server does not have".to_owned()))
+        }
         Err(CommandError::ErrorReply(error)) => Ok(Run::Failed(error.to_string())),
         Err(failure) => Err(RehearseError::Failed { command: "the script", failure }),
     }
