@@ -498,10 +498,13 @@ fn a_script_that_fails_with_larger_data_keeps_its_measurements() {
     assert_eq!(large.code, Some(2), "{}{}", large.stdout, large.stderr);
     let report = large.json();
     assert_eq!((&report["failed_at"], &report["sizes"][3]["size"]), (&Json::from(1000), &Json::from(300)));
-    let why = "at n = 1,000 the script fails, so no larger size was measured: it calls a command that this server does not have";
+    let why = "at n = 1,000 the script fails, which ended the measurement: it calls a command that this server does not have";
     assert!(large.stdout.contains(why), "{}", large.stdout);
     let small = rehearse(&[path, "--key", "all=set", "--max-size", "300"]);
     assert_eq!(small.code, Some(0), "{}{}", small.stdout, small.stderr);
+    let twice = rehearse(&[path, "--key", "all=set", "--key", "all=hash"]);
+    assert_eq!(twice.code, Some(64), "{}", twice.stdout);
+    assert!(twice.stderr.contains("--key all=hash: the key is also given as all (set"), "{}", twice.stderr);
     let (_folder, path) = script("return redis.call('NOSUCH')");
     let never = rehearse(&[path.to_str().unwrap()]);
     assert_eq!(never.code, Some(2), "{}", never.stdout);

@@ -43,6 +43,11 @@ impl Plan {
         let (mut named, mut data) = (Vec::new(), Vec::new());
         for text in &flags.key {
             let spec = KeySpec::parse(text)?;
+            if let Some(other) =
+                named.iter().find(|other: &&KeySpec| other.name == spec.name && **other != spec)
+            {
+                return Err(format!("--key {text}: the key is also given as {other}"));
+            }
             if spec.is_pattern() { data.push(spec) } else { named.push(spec) }
         }
         for text in &flags.data {

@@ -338,7 +338,7 @@ fn notes(plan: &Plan, measured: &Measurements) -> Vec<String> {
     }
     if let Some((size, error)) = &measured.failed {
         notes.push(format!(
-            "at n = {} the script fails, so no larger size was measured: {error}",
+            "at n = {} the script fails, which ended the measurement: {error}",
             count(float(*size))
         ));
     }
@@ -509,7 +509,7 @@ mod tests {
         let report = report_of(&plan(), &times);
         assert_eq!((report.growth, report.failed_at, report.exit_code()), (Some("n"), Some(100_000), FAILED));
         let note =
-            "at n = 100,000 the script fails, so no larger size was measured: ERR too many results to unpack";
+            "at n = 100,000 the script fails, which ended the measurement: ERR too many results to unpack";
         assert!(report.notes.iter().any(|line| line == note), "{:?}", report.notes);
     }
 
