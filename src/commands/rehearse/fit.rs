@@ -95,8 +95,9 @@ const TREND_RANGE: f64 = 10.0;
 const COLD: f64 = 1e-4;
 const MAX_COLD_RATIO: f64 = 10.0;
 
-/// The same ratio if the time budget ended the measurement.
+/// The same ratio if the time budget ended the measurement before this size.
 const CERTAIN_COLD_RATIO: f64 = 4.0;
+const CERTAIN_COLD_SIZE: f64 = 1e5;
 
 /// Minimum size used for a growth slower than n. A script that reads the first 100 elements is constant from 100 elements on.
 const MIN_SIZE: f64 = 100.0;
@@ -240,7 +241,9 @@ impl Fit {
         let (first, last) = (samples.first()?.seconds, samples.last()?.seconds);
         let may_be_constant = possible.contains(&Growth::Constant);
         let may_be_linearithmic = possible.contains(&Growth::Linearithmic);
-        let is_short_and_cold = is_cold && last < COLD && last < CERTAIN_COLD_RATIO * first;
+        let is_large = samples.last()?.size >= CERTAIN_COLD_SIZE;
+        let certain_ratio = if is_large { MAX_COLD_RATIO } else { CERTAIN_COLD_RATIO };
+        let is_short_and_cold = is_cold && last < COLD && last < certain_ratio * first;
         if may_be_constant && is_cold && last < COLD && last < MAX_COLD_RATIO * first {
             let curve = best_curve(Growth::Constant, &samples)?;
             return Some(Self {
@@ -785,7 +788,13 @@ mod tests {
         assert_eq!(growth(true), Some(Growth::Constant));
         // If the time budget ended the measurement, the times of at least eight sizes must hardly differ.
         let certain = |count: usize| Fit::new(&samples[..count], true, &Growth::ALL).unwrap().is_certain();
-        assert_eq!([7, 8, 10].map(certain), [false, true, false]);
+        assert_eq!([7, 8].map(certain), [false, true]);
+        let disturbed = |count: usize, factor: f64| {
+            let mut samples = samples[..count].to_vec();
+            samples[count - 1].seconds *= factor;
+            Fit::new(&samples, true, &Growth::ALL).unwrap().is_certain()
+        };
+        assert_eq!([disturbed(8, 3.0), disturbed(9, 2.0)], [false, true]);
         // LPUSH and RPOP, 100 times each.
         let times = [98.0, 95.0, 97.0, 99.0, 102.0, 110.0, 125.0, 150.0, 165.0, 170.0];
         let per_element: Vec<f64> = SIZES.iter().zip(times).map(|(size, time)| time * 1e3 / size).collect();
