@@ -490,7 +490,7 @@ fn the_exit_code_depends_on_the_expected_size() {
 
 #[test]
 fn a_script_that_fails_with_larger_data_keeps_its_measurements() {
-    let (_folder, path) = script(
+    let (folder, path) = script(
         "local all = redis.call('SMEMBERS', KEYS[1])\nif #all > 500 then return redis.call('NOSUCH') end\nreturn #all",
     );
     let path = path.to_str().unwrap();
@@ -505,6 +505,9 @@ fn a_script_that_fails_with_larger_data_keeps_its_measurements() {
     let twice = rehearse(&[path, "--key", "all=set", "--key", "all=hash"]);
     assert_eq!(twice.code, Some(64), "{}", twice.stdout);
     assert!(twice.stderr.contains("--key all=hash: the key is also given as all (set"), "{}", twice.stderr);
+    let all = rehearse(&["--all", folder.path().to_str().unwrap(), "--max-size", "3000"]);
+    assert_eq!(all.code, Some(2), "{}{}", all.stdout, all.stderr);
+    assert!(all.stdout.contains("fails at n = 1,000"), "{}", all.stdout);
     let (_folder, path) = script("return redis.call('NOSUCH')");
     let never = rehearse(&[path.to_str().unwrap()]);
     assert_eq!(never.code, Some(2), "{}", never.stdout);

@@ -682,6 +682,11 @@ impl Measurements {
         self.stop == Stop::Budget
     }
 
+    /// Returns true if the script is known to fail at a size.
+    pub(crate) fn fails_at(&self, size: f64) -> bool {
+        self.failed.as_ref().is_some_and(|(failed, _)| size >= float(*failed))
+    }
+
     /// Returns the samples for the fit: sizes, times, and the factor by which memory was slower than at the best size. If the
     /// measurement was cut short, only reproduced times are included.
     pub(crate) fn samples(&self) -> Vec<TimedRun> {

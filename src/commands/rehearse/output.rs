@@ -80,9 +80,10 @@ pub(crate) fn summary(reports: &[(String, Result<Report, String>)], is_markdown:
                     _ if report.sizes.len() == 1 => "nothing grows",
                     _ => "unclear",
                 });
+                let fails = report.failed_at.map(|size| format!(", fails at n = {}", count(float(size))));
                 let mut row = vec![
                     script.clone(),
-                    growth.to_owned(),
+                    growth.to_owned() + &fails.unwrap_or_default(),
                     last.map_or("-".to_owned(), |row| count(float(row.size))),
                     last.map_or("-".to_owned(), |row| seconds(row.seconds)),
                 ];
@@ -191,18 +192,15 @@ fn limits(report: &Report) -> Vec<String> {
 }
 
 fn limit_line(report: &Report, limit: &Limit) -> Option<String> {
-    let failed = report.failed_at.map(float);
-    let Some(reached) = limit.reached.filter(|reached| failed.is_none_or(|size| reached.size < size)) else {
-        if let Some(size) = failed {
-            let size = count(size);
-            return Some(format!("{}: not reached below n = {size}, where the script fails", limit.name));
-        }
+    let Some(reached) = limit.reached else {
         let largest = report.sizes.last().filter(|_| report.sizes.len() > 1);
-        return match (report.growth, largest) {
-            (Some(_), _) => Some(format!("{}: not reached at any extrapolated size", limit.name)),
-            (None, Some(row)) => Some(format!("{}: above n = {}", limit.name, count(float(row.size)))),
-            (None, None) => None,
+        let up_to = match (report.failed_at, report.growth, largest) {
+            (Some(size), ..) => format!("below n = {}, where the script fails", count(float(size))),
+            (None, Some(_), _) => "at any extrapolated size".to_owned(),
+            (None, None, Some(row)) => format!("up to n = {}", count(float(row.size))),
+            (None, None, None) => return None,
         };
+        return Some(format!("{}: not reached {up_to}", limit.name));
     };
     let high = reached.high.map_or("more".to_owned(), about);
     let how = if reached.is_extrapolated { ", extrapolated" } else { "" };

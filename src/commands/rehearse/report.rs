@@ -168,7 +168,8 @@ impl Report {
         let limit = |seconds: Duration, name| Limit {
             seconds: seconds.as_secs_f64(),
             name,
-            reached: reached(fit.as_ref(), bound.as_ref(), measured, seconds.as_secs_f64()),
+            reached: reached(fit.as_ref(), bound.as_ref(), measured, seconds.as_secs_f64())
+                .filter(|reached| !measured.fails_at(reached.size)),
         };
         let commands = measured.points.last().map(commands).unwrap_or_default();
         Self {
@@ -314,10 +315,13 @@ fn expected(
 ) -> Expected {
     let limit_seconds = warning.as_secs_f64();
     let measured_time = measured.points.iter().find(|point| point.size == size).map(|point| point.seconds);
-    let seconds = measured_time.or_else(|| fit.map(|fit| fit.at(float(size))));
+    let predicted = fit.filter(|_| !measured.fails_at(float(size))).map(|fit| fit.at(float(size)));
+    let seconds = measured_time.or(predicted);
     let smaller = measured.points.iter().filter(|point| point.size < size).map(|point| point.seconds);
     let at_least_seconds = if seconds.is_none() { smaller.reduce(f64::max) } else { None };
-    let at_most_seconds = bound.filter(|bound| float(size) > bound.size).map(|bound| bound.at(float(size)));
+    let at_most_seconds = bound
+        .filter(|bound| seconds.is_some() && float(size) > bound.size)
+        .map(|bound| bound.at(float(size)));
     let is_killed = measured.killed.is_some_and(|killed| killed <= size) && warning <= RUN_LIMIT;
     let mut times = [seconds, at_least_seconds, at_most_seconds].into_iter().flatten();
     let exceeds = is_killed || times.any(|time| time > limit_seconds);
@@ -506,8 +510,10 @@ mod tests {
         let linear: Vec<f64> = (0..8).map(|step| 10_f64.powf(f64::from(step) / 2.0)).collect();
         let mut times = measured(Stop::Failed, &linear, |_| true);
         times.failed = Some((100_000, "ERR too many results to unpack".to_owned()));
-        let report = report_of(&plan(), &times);
+        let report = report_of(&Plan { expect_size: Some(100_000), ..plan() }, &times);
         assert_eq!((report.growth, report.failed_at, report.exit_code()), (Some("n"), Some(100_000), FAILED));
+        assert!(report.limits.iter().all(|limit| limit.reached.is_none()), "{:?}", report.limits);
+        assert_eq!(report.expected.unwrap().seconds, None);
         let note =
             "at n = 100,000 the script fails, which ended the measurement: ERR too many results to unpack";
         assert!(report.notes.iter().any(|line| line == note), "{:?}", report.notes);
